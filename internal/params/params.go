@@ -1,0 +1,57 @@
+// Package params reads the parameters of a request in which none may occur twice (RFC 6749 3.1).
+package params
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+)
+
+// MaxSize is how many bytes of query, and of form, are looked at.
+const MaxSize = 64 << 10
+
+// ErrMediaType is returned for a body that is no form, ErrTooLarge for one over MaxSize.
+var (
+	ErrMediaType = errors.New("the body is not application/x-www-form-urlencoded")
+	ErrTooLarge  = errors.New("too many parameters")
+)
+
+// Parse returns the parameters of a query or form. Its errors quote nothing of raw, which may hold a code.
+func Parse(raw string) (map[string]string, error) {
+	if len(raw) > MaxSize {
+		return nil, ErrTooLarge
+	}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return nil, errors.New("malformed parameters")
+	}
+	single := make(map[string]string, len(values))
+	for name, v := range values {
+		if len(v) > 1 {
+			return nil, fmt.Errorf("a parameter occurs %d times", len(v))
+		}
+		single[name] = v[0]
+	}
+	return single, nil
+}
+
+// Read returns the parameters of r's query, and for a POST of its form too.
+func Read(w http.ResponseWriter, r *http.Request) (map[string]string, error) {
+	if r.Method != http.MethodPost {
+		return Parse(r.URL.RawQuery)
+	}
+	const form = "application/x-www-form-urlencoded"
+	mediaType, _, err := mime.ParseMediaType(cmp.Or(r.Header.Get("Content-Type"), form))
+	if err != nil || mediaType != form {
+		return nil, ErrMediaType
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxSize))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
+	return Parse(r.URL.RawQuery + "&" + string(body))
+}
