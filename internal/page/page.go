@@ -4,8 +4,10 @@ package page
 
 import (
 	_ "embed"
+	"encoding/json"
 	"html/template"
 	"net/http"
+	"slices"
 )
 
 // A Page is one message to the user. All text is escaped.
@@ -43,4 +45,23 @@ func Write(w http.ResponseWriter, status int, p Page) {
 	}
 	w.WriteHeader(status)
 	_ = layout.Execute(w, p) // an error means that the client is gone
+}
+
+// Protect keeps a response of ours out of every cache, and its text from being taken for something else (HYG-01, HYG-03, S12).
+func Protect(h http.Header) {
+	h.Set("Cache-Control", "private, no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	if !slices.Contains(h["Vary"], "Cookie") {
+		h.Add("Vary", "Cookie")
+	}
+}
+
+// JSON answers with v.
+func JSON(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
 }

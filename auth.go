@@ -1,0 +1,455 @@
+// Package oidcauth gives a web application sign-in with any OpenID Connect provider.
+//
+// A [Client] serves the routes of login, callback, logout and profile, keeps the session in one encrypted cookie and
+// protects handlers:
+//
+//	client, err := oidcauth.New(oidcauth.Options{
+//		Issuer:       "https://tenant.example.com/",
+//		ClientID:     os.Getenv("OIDC_CLIENT_ID"),
+//		ClientSecret: os.Getenv("OIDC_CLIENT_SECRET"),
+//		BaseURL:      "https://app.example.com",
+//		Secrets:      []string{os.Getenv("SESSION_SECRET")},
+//	})
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//
+//	mux := http.NewServeMux()
+//	mux.HandleFunc("GET /{$}", home)
+//	mux.Handle("GET /account", client.RequireAuth(http.HandlerFunc(account)))
+//	mux.Handle("/api/", client.RequireAuthAPI(api))
+//	log.Fatal(http.ListenAndServe(":8080", client.Wrap(mux)))
+//
+// Nothing about the provider is known to the browser, which holds the sealed cookie and no token. Every login uses the
+// authorization code flow with PKCE, state and nonce (OpenID Connect Core 3.1, RFC 7636), and every ID token's signature is
+// verified.
+package oidcauth
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/oidcauth/oidcauth/internal/answer"
+	"github.com/oidcauth/oidcauth/internal/check"
+	"github.com/oidcauth/oidcauth/internal/cookie"
+	"github.com/oidcauth/oidcauth/internal/fetch"
+	"github.com/oidcauth/oidcauth/internal/idp"
+	"github.com/oidcauth/oidcauth/internal/ledger"
+	"github.com/oidcauth/oidcauth/internal/login"
+	"github.com/oidcauth/oidcauth/internal/page"
+	"github.com/oidcauth/oidcauth/internal/returnto"
+)
+
+// A Client signs users in for one application at one provider. Make it with [New]; it is safe for concurrent use. Two
+// Clients in one process never see each other's sessions.
+type Client struct {
+	opts        Options // validated, with defaults, never changed
+	base        *url.URL
+	basePath    string // of BaseURL, without trailing slash: "" or "/app"
+	origin      string // of BaseURL
+	routes      map[string]route
+	provider    *idp.Provider
+	cookies     cookie.Set
+	returnTo    *returnto.Policy
+	crossOrigin *http.CrossOriginProtection
+	callbacks   ledger.Once[*Session] // by state
+	tasks       sync.WaitGroup        // revocations under way
+}
+
+// New checks o as a whole and returns every mistake in it as joined [*ConfigError] values. It does no I/O and starts no
+// goroutine: the provider's metadata is fetched when it is first needed, or by [Client.Discover].
+func New(o Options) (*Client, error) {
+	o = o.withDefaults()
+	err := o.validate()
+	base, parseErr := url.Parse(strings.TrimSuffix(o.BaseURL, "/"))
+	if parseErr != nil {
+		return nil, err // says the same, with the field's name
+	}
+	c := &Client{opts: o, base: base, basePath: base.Path, origin: check.CanonicalOrigin(base), crossOrigin: http.NewCrossOriginProtection()}
+	for _, trusted := range append(o.TrustedOrigins, c.origin) {
+		_ = c.crossOrigin.AddTrustedOrigin(trusted) // validate has said what is wrong with it
+	}
+	c.routes = c.newRoutes()
+	policy, bad := returnto.New(returnto.Options{
+		BaseURL: o.BaseURL, Origins: o.AllowedReturnOrigins, AllowHTTP: o.InsecureAllowHTTP, IsAuthRoute: c.isRoute, Default: o.DefaultReturnTo,
+	})
+	if bad != nil && check.URL(o.BaseURL, o.InsecureAllowHTTP) == nil { // without a base there is nothing to compare with
+		err = errors.Join(err, &ConfigError{"DefaultReturnTo, AllowedReturnOrigins", bad.Error()})
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.returnTo = policy
+	c.provider = idp.New(idp.Config{
+		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: o.ClientSecret, AuthStyle: o.AuthStyle, Public: o.PublicClient,
+		SigningAlgs: o.IDTokenSigningAlgs, UserInfoSigningAlg: o.UserInfoSigningAlg, TrustedAudience: o.TrustedAudiences,
+		AllowHTTP: o.InsecureAllowHTTP, HTTPClient: o.HTTPClient,
+	})
+	c.cookies = cookie.NewSet(cookie.SetOptions{
+		Session: cookie.Attributes{
+			Name: o.Cookie.Name, Domain: o.Cookie.Domain, SameSite: o.Cookie.SameSite, Secure: base.Scheme == "https", Partitioned: o.Cookie.Partitioned,
+		},
+		BasePath: c.basePath, Issuer: o.Issuer, ClientID: o.ClientID, BaseURL: base.String(), Secrets: o.Secrets,
+		SessionCodecs: o.SessionCodecs, LoginCodecs: o.LoginCodecs, LoginTTL: login.Lifetime, LogoutTTL: 10 * time.Minute,
+	})
+	return c, nil
+}
+
+// Format prints issuer, client id and base URL: no secret, whatever the verb.
+func (c *Client) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "oidcauth.Client{%v}", c.opts) }
+
+// Discover fetches the provider's metadata, so that a wrong issuer shows at start-up and the first login is faster. It may
+// be left out: metadata is fetched when needed, kept for an hour, and used past that while the provider is unreachable.
+func (c *Client) Discover(ctx context.Context) error {
+	_, err := c.provider.Metadata(ctx)
+	return providerError(err)
+}
+
+// Close waits for revocations under way, until ctx ends. Call it after the server's Shutdown.
+func (c *Client) Close(ctx context.Context) error {
+	done := make(chan struct{})
+	go func() { c.tasks.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("oidcauth: close: %w", context.Cause(ctx))
+	}
+}
+
+// Handler serves the auth routes alone; anything else is 404. Mount it without a method, since its routes differ in
+// theirs: mux.Handle("/auth/", client.Handler()). Beside it the home page is "GET /{$}".
+func (c *Client) Handler() http.Handler {
+	return c.Wrap(http.NotFoundHandler())
+}
+
+// Wrap serves the auth routes and passes every other request to next, with its session loaded and, when due, its idle time
+// extended. A request without a session cookie is passed on as it is.
+func (c *Client) Wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rt, ok := c.routes[trimSlash(r.URL.Path)]; ok {
+			c.serve(rt, w, r)
+			return
+		}
+		if c.visit(r) != nil || !c.cookies.Sessions.Present(r.Header) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		v, w, r, _ := c.enter(w, r)
+		next.ServeHTTP(w, r)
+		v.leave()
+	})
+}
+
+// RequireAuth lets only requests with a session through. Others are sent to the login if they are navigations of a browser
+// tab, and get 401 with a JSON body otherwise. It also refuses cross-origin requests with unsafe methods and WebSocket
+// handshakes from other origins (403), and keeps responses out of shared caches. [SessionFromContext] gives next the
+// session.
+func (c *Client) RequireAuth(next http.Handler) http.Handler {
+	return c.RequireAuthWith(RequireOptions{})(next)
+}
+
+// RequireAuthAPI is [Client.RequireAuth] for requests made by programs: without a session it always answers 401.
+func (c *Client) RequireAuthAPI(next http.Handler) http.Handler {
+	return c.RequireAuthWith(RequireOptions{API: true})(next)
+}
+
+// RequireOptions say what [Client.RequireAuthWith] asks of a request. The zero value is [Client.RequireAuth].
+type RequireOptions struct {
+	// API answers 401 where a page would be sent to the login.
+	API bool
+	// Check may refuse a session: with ErrLoginRequired the user logs in again, with any other error the answer is 403. If
+	// a login that Check asked for brings another refusal, that is a 403 too.
+	Check func(*http.Request, *Session) error
+	// Login is how the login is started. Its ReturnTo is ignored: the user comes back to where they were.
+	Login *LoginOptions
+}
+
+// RequireAuthWith is [Client.RequireAuth] with options. It panics if o is contradictory, as ServeMux does for a bad pattern.
+func (c *Client) RequireAuthWith(o RequireOptions) func(http.Handler) http.Handler {
+	if o.API && o.Login != nil {
+		panic("oidcauth: RequireOptions: an API guard starts no login; remove API or Login")
+	}
+	options := LoginOptions{}
+	if o.Login != nil {
+		options = o.Login.clone()
+	}
+	if err := checkLoginOptions(&options); err != nil {
+		panic("oidcauth: RequireOptions: " + err.Error())
+	}
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			v, w, r, first := c.enter(w, r)
+			v.guard(w.Header())
+			s, err := c.admit(r, v, &o)
+			if err != nil {
+				c.turnAway(w, r, err, o.API, options)
+			} else {
+				next.ServeHTTP(w, r.WithContext(ContextWithSession(r.Context(), s)))
+			}
+			if first {
+				v.leave()
+			}
+		})
+	}
+}
+
+// admit decides whether a guard lets r through: origin first, then session, then the application's own check.
+func (c *Client) admit(r *http.Request, v *visit, o *RequireOptions) (*Session, error) {
+	if err := c.checkOrigin(r); err != nil {
+		return nil, err
+	}
+	s, err := v.load()
+	if err != nil || o.Check == nil {
+		return s, err
+	}
+	err = o.Check(r, s)
+	switch {
+	case err == nil:
+		return s, nil
+	case errors.Is(err, ErrLoginRequired):
+		return nil, err
+	}
+	if _, ok := errors.AsType[*Error](err); !ok {
+		err = refuse("forbidden", err)
+	}
+	return nil, err
+}
+
+// checkOrigin refuses what another origin's page makes a browser send: unsafe methods, and WebSocket handshakes, which are
+// GETs that no other check sees (S30).
+func (c *Client) checkOrigin(r *http.Request) error {
+	if c.opts.InsecureDisableCSRFProtection {
+		return nil
+	}
+	err := c.crossOrigin.Check(r)
+	if err == nil && fetch.IsWebSocket(r) {
+		if o := r.Header.Get("Origin"); o != c.origin && !slices.Contains(c.opts.TrustedOrigins, o) {
+			err = errors.New("WebSocket handshake from another origin")
+		}
+	}
+	if err != nil {
+		return refuse("cross_origin_request", err)
+	}
+	return nil
+}
+
+// turnAway answers a request that a guard does not let through.
+func (c *Client) turnAway(w http.ResponseWriter, r *http.Request, err error, api bool, o LoginOptions) {
+	again := errors.Is(err, ErrLoginRequired)
+	if api || !fetch.StartsLogin(r) || !again && !errors.Is(err, ErrNoSession) {
+		c.fail(w, r, "guard", err)
+		return
+	}
+	if s, _ := c.GetSession(r); again && s != nil && s.askedAgain(r) {
+		err = refuse("login_denied", fmt.Errorf("a new login brought no better session: %w", err))
+	} else {
+		o.ReturnTo = c.currentPage(r)
+		err = c.startLogin(w, r, "guard", o, again)
+	}
+	if err != nil {
+		c.fail(w, r, "guard", err)
+	}
+}
+
+// currentPage is the local URL that r asked for, or for a form post the page that the form was on.
+func (c *Client) currentPage(r *http.Request) string {
+	if r.Method != http.MethodGet {
+		from, err := url.Parse(r.Referer())
+		if err != nil || check.CanonicalOrigin(from) != c.origin {
+			return ""
+		}
+		return from.RequestURI()
+	}
+	if c.opts.PrefixStripped {
+		return c.basePath + r.URL.RequestURI()
+	}
+	if asked, err := url.ParseRequestURI(r.RequestURI); err == nil {
+		return asked.RequestURI() // still with what an inner http.StripPrefix took away
+	}
+	return r.URL.RequestURI()
+}
+
+// Error answers err as the routes and guards do: [ErrNoSession] and [ErrLoginRequired] start a login for a navigation and
+// are 401 with a JSON body otherwise, [ErrUnavailable] is 503, and an [*Error] says itself what it is. Anything else is 500,
+// with the text in the log only. Nothing may have been written yet.
+func (c *Client) Error(w http.ResponseWriter, r *http.Request, err error) {
+	c.turnAway(w, r, err, false, LoginOptions{})
+}
+
+// Sentinel errors, for errors.Is.
+var (
+	// ErrNoSession says that the request has no session that is still valid.
+	ErrNoSession = errors.New("oidcauth: no session")
+	// ErrLoginRequired says that there is a session, but that only a new login helps.
+	ErrLoginRequired = errors.New("oidcauth: login required")
+	// ErrInvalidState says that a callback belongs to no login that this browser started.
+	ErrInvalidState = errors.New("oidcauth: invalid state")
+	// ErrUnavailable says that the provider cannot be reached at the moment.
+	ErrUnavailable = errors.New("oidcauth: unavailable")
+	// ErrHeaderWritten says that a cookie was to be set after the response header had been sent.
+	ErrHeaderWritten = errors.New("oidcauth: response header already written")
+)
+
+// An Error is an answer to a request: what the user sees, and apart from it the cause, which is for the log.
+type Error struct {
+	Route    string // login, callback, logout, …, or guard
+	Status   int    // of the response
+	Code     string // for programs, such as invalid_state
+	Public   string // for the user: plain text
+	ReturnTo string // where the login under way was to end, if known
+	Err      error  // the cause: never shown to a browser
+}
+
+// Error includes the cause.
+func (e *Error) Error() string {
+	text := strings.TrimPrefix(e.Route+": "+e.Code, ": ")
+	if e.Err != nil {
+		text += ": " + strings.TrimPrefix(e.Err.Error(), "oidcauth: ")
+	}
+	return "oidcauth: " + text
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// A ProviderError is an error response of the provider (RFC 6749 4.1.2.1 and 5.2). Description is the provider's text, or,
+// at the callback, anybody's: show it escaped or not at all. Error does not print it.
+type ProviderError struct {
+	Code, Description string
+	Raw               map[string]any // further members of the response, nil if there are none
+}
+
+func (e *ProviderError) Error() string { return "oidcauth: the provider answered " + e.Code }
+
+// Format prints the code alone, whatever the verb.
+func (e *ProviderError) Format(f fmt.State, _ rune) { fmt.Fprint(f, e.Error()) }
+
+// providerError translates an error of the provider's side to the package's own types.
+func providerError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, idp.ErrUnreachable) { // first: an error response with a 5xx is one too
+		return fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if e, ok := errors.AsType[*idp.Error](err); ok {
+		return fmt.Errorf("%w: %w", &ProviderError{Code: e.Code, Description: e.Description, Raw: e.Raw}, err)
+	}
+	return fmt.Errorf("oidcauth: %w", err)
+}
+
+// fail answers err. It is the one place where an error becomes a response, a log line and a call of OnError.
+func (c *Client) fail(w http.ResponseWriter, r *http.Request, routeName string, err error) {
+	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		return // the browser is gone: no failure, and nobody to answer
+	}
+	e := classify(err)
+	e.Route = cmp.Or(e.Route, routeName)
+	if e.Status >= 500 {
+		c.log(r.Context(), slog.LevelError, "request failed", e)
+	} else if e.Err != nil {
+		c.log(r.Context(), slog.LevelInfo, "request refused", e)
+	}
+	h := w.Header()
+	page.Protect(h)
+	if e.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Cookie") // 401 needs a challenge (RFC 9110 11.6.1), and no registered scheme fits
+	}
+	if e.Status == http.StatusServiceUnavailable {
+		h.Set("Retry-After", "5")
+	}
+	if c.opts.OnError != nil {
+		c.opts.OnError(w, r, e)
+		return
+	}
+	if fetch.WantsPage(r) {
+		c.errorPage(w, r, e)
+		return
+	}
+	body := map[string]string{"error": e.Code, "error_description": e.Public}
+	if url := c.LoginURL(""); url != "" && (e.Status == http.StatusUnauthorized || e.Code == "navigation_required") {
+		body["login_url"] = url
+	}
+	page.JSON(w, e.Status, body)
+}
+
+// refuse is the answer with a code of ours.
+func refuse(code string, cause error) *Error {
+	status, text := answer.Of(code)
+	return &Error{Status: status, Code: code, Public: text, Err: cause}
+}
+
+// classify gives err its answer.
+func classify(err error) *Error {
+	if known, ok := errors.AsType[*Error](err); ok {
+		copied := *known
+		return &copied
+	}
+	switch {
+	case errors.Is(err, ErrNoSession):
+		return refuse("unauthenticated", nil)
+	case errors.Is(err, ErrLoginRequired):
+		e := refuse("login_required", nil)
+		e.Status = http.StatusUnauthorized // of a session, where the callback's answer of that name blames the request
+		return e
+	case errors.Is(err, ErrUnavailable):
+		return refuse("provider_unavailable", err)
+	}
+	return refuse("server_error", err)
+}
+
+// log writes one line without secrets: no error of ours has any in its text.
+func (c *Client) log(ctx context.Context, level slog.Level, text string, err error) {
+	c.opts.Logger.LogAttrs(ctx, level, "oidcauth: "+text, slog.String("error", err.Error()))
+}
+
+// errorPage shows an error to a person, with the way on that there is.
+func (c *Client) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
+	p := page.Page{Title: "Sign-in problem", Text: e.Public, Code: e.Code}
+	if c.opts.Routes.Login != "-" && (e.Route == "login" || e.Route == "callback" || e.Status == http.StatusServiceUnavailable) {
+		p.Links = append(p.Links, page.Link{Text: "Try again", URL: c.LoginURL(e.ReturnTo)})
+	}
+	home := page.Link{Text: "Back to the start page", URL: c.returnTo.Resolve("")}
+	if s, err := c.GetSession(r); err == nil {
+		home.Text = "Continue as " + s.displayName()
+	}
+	p.Links = append(p.Links, home)
+	page.Write(w, e.Status, p)
+}
+
+// An Event tells what happened to a login or a session. Names and fields are stable.
+//
+//	login.started    a login was sent to the provider
+//	login.failed     a callback ended in an error (Err)
+//	session.created  a login ended well
+//	session.ended    a session was logged out
+type Event struct {
+	Name            string
+	Issuer, Subject string
+	SessionID       string // the session's Handle
+	Route           string
+	Err             error
+}
+
+// event tells OnEvent. A hook that panics must not take a login down, nor one that waits for the request's end.
+func (c *Client) event(ctx context.Context, e Event) {
+	if c.opts.OnEvent == nil {
+		return
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			c.log(ctx, slog.LevelError, "OnEvent panicked", errors.New(e.Name))
+		}
+	}()
+	c.opts.OnEvent(context.WithoutCancel(ctx), e)
+}

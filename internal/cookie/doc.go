@@ -1,0 +1,40 @@
+// Package cookie keeps a session, and what a login under way must remember, sealed in the browser's cookies.
+//
+// # The session's cookie
+//
+// The value is two boxes joined by a full stop. The first is small and is opened on every request; the second is
+// opened when a token or a claim is asked for.
+//
+//	__Host-session = identity box "." token box
+//	                 │                │
+//	                 │                └ sealed under a name made of purpose, cookie name, binding, session id, generation
+//	                 └ sealed under a name made of purpose, cookie name, binding
+//
+//	box       = base64url without padding (nonce[24] ciphertext tag[16]), XChaCha20-Poly1305, or what a codec given makes
+//	name      = base64url(SHA-256(parts, each after its length in 8 bytes)), the codec's name argument
+//	identity  = version[1] mark[8] cookies[1] id[32] issuer subject sid created seen end began expiry generation
+//	tokens    = version[1] mark[8] id-token claims userinfo refresh n × access-token n × (key value)
+//	mark      = the first 8 bytes of the digest behind the name
+//
+// Numbers are varints, text and bytes follow their length. Times are differences from the creation. The mark repeats
+// inside what the name says outside, so that a codec which ignores names still opens no box in another's place.
+//
+// A token that is a JWT, and that re-encoding restores exactly, is stored as
+//
+//	1 len(header) len(payload) stream signature
+//
+// where only header and payload, public by nature, are deflated, a stream per token without its last four bytes, which
+// are always the same; anything else is stored as it is, after a 0. Audience and scopes are places in the payload
+// where it holds them. What is secret never passes a compressor, so that lengths say nothing of it. Claims and user
+// info, JSON objects, are a stream each, or absent, or plain, as their first byte says. The claims of an ID token that
+// is kept are its payload and are stored once.
+//
+// A value that is too long for one cookie is cut: the first part under the name itself, the others under the name with
+// ".1" to ".4" added. How many there are is sealed in the identity.
+//
+// # Pending cookies
+//
+// One cookie for each login under way, named after the client and the state. Its box holds
+//
+//	version[1] mark[8] time payload
+package cookie

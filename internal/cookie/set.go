@@ -1,0 +1,58 @@
+package cookie
+
+import (
+	"cmp"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/securecookie"
+)
+
+// SetOptions describe all cookies of one client.
+type SetOptions struct {
+	Session  Attributes // an empty Name is the default
+	BasePath string
+	Issuer   string
+	ClientID string
+	BaseURL  string
+	Secrets  []string
+	// SessionCodecs and LoginCodecs replace those made of Secrets. Empty: none.
+	SessionCodecs, LoginCodecs []securecookie.Codec
+	LoginTTL, LogoutTTL        time.Duration
+}
+
+// A Set has all cookies of one client: of its session, of logins under way and of logouts under way.
+type Set struct {
+	Sessions        *Sessions
+	Logins, Logouts *Pending
+}
+
+// NewSet binds every cookie to issuer, client id and base URL, so that one of another application on the same host, or with
+// the same secret, is none of ours.
+func NewSet(o SetOptions) Set {
+	binding := []string{o.Issuer, o.ClientID, o.BaseURL}
+	session := o.Session
+	session.Name = cmp.Or(session.Name, Name("session", o.BasePath, session.Secure, session.Domain != ""))
+	if len(o.SessionCodecs) == 0 {
+		o.SessionCodecs = Codecs(o.Secrets, "session")
+	}
+	if len(o.LoginCodecs) == 0 {
+		o.LoginCodecs = LoginCodecs(o.Secrets, "login")
+	}
+	// Logins never have the session's Domain: a sibling host could plant one (S19).
+	pending := func(kind string, codecs []securecookie.Codec, ttl time.Duration, most int) *Pending {
+		return NewPending(PendingOptions{
+			Attributes: Attributes{
+				Name: Name(kind, o.BasePath, session.Secure, false), Secure: session.Secure, SameSite: http.SameSiteLaxMode,
+			},
+			Codecs: codecs, Binding: binding, Purpose: kind, TTL: ttl, Max: most, MaxBytes: 4096,
+		})
+	}
+	return Set{
+		Sessions: NewSessions(SessionOptions{
+			Attributes: session, Codecs: o.SessionCodecs, Binding: binding, Words: []string{o.Issuer, o.ClientID},
+		}),
+		Logins:  pending("login", o.LoginCodecs, o.LoginTTL, 5),
+		Logouts: pending("logout", LoginCodecs(o.Secrets, "logout"), o.LogoutTTL, 2),
+	}
+}

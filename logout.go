@@ -1,0 +1,258 @@
+package oidcauth
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/oidcauth/oidcauth/internal/caching"
+	"github.com/oidcauth/oidcauth/internal/cookie"
+	"github.com/oidcauth/oidcauth/internal/fetch"
+	"github.com/oidcauth/oidcauth/internal/idp"
+	"github.com/oidcauth/oidcauth/internal/login"
+	"github.com/oidcauth/oidcauth/internal/page"
+	"github.com/oidcauth/oidcauth/internal/params"
+	"github.com/oidcauth/oidcauth/internal/returnto"
+)
+
+// LogoutStrategy says whose logout follows the local one.
+type LogoutStrategy string
+
+// The strategies of [Options.LogoutStrategy].
+const (
+	LogoutAuto LogoutStrategy = "auto" // end_session_endpoint, else Auth0's /v2/logout with Domain, else local only
+	LogoutOIDC LogoutStrategy = "oidc" // end_session_endpoint (OpenID Connect RP-Initiated Logout 1.0); its absence is an error
+	LogoutV2   LogoutStrategy = "v2"   // Auth0's /v2/logout
+)
+
+// LogoutURLParams are what a provider's logout URL may need. Empty fields are unknown or switched off.
+type LogoutURLParams struct {
+	ClientID, PostLogoutURL, IDTokenHint, LogoutHint, State string
+	Federated                                               bool
+}
+
+// Format prints no secret, whatever the verb.
+func (p LogoutURLParams) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "oidcauth.LogoutURLParams{ClientID:%q, PostLogoutURL:%q}", p.ClientID, p.PostLogoutURL)
+}
+
+// LogValue logs no secret.
+func (p LogoutURLParams) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(p)) }
+
+// LogoutOptions say how [Client.Logout] ends a session. The zero value ends it here and at the provider.
+type LogoutOptions struct {
+	// ReturnTo is where the browser goes afterwards: a target as for login, or one of AllowedLogoutURLs.
+	ReturnTo string
+	// Local leaves the user signed in at the provider.
+	Local bool
+}
+
+// LogoutURL returns the logout route's path, base path included, for links in templates. It is "" if the route is switched
+// off.
+func (c *Client) LogoutURL(returnTo string) string {
+	return c.routeURL(c.opts.Routes.Logout, "returnTo", returnTo)
+}
+
+// Logout ends the session of r, here first and then at the provider, revokes its refresh token (RFC 7009) and writes the
+// redirect; o may be nil. If it returns an error the session is gone all the same, and nothing was written but headers: pass
+// the error to [Client.Error]. Without a session the redirect is the same.
+func (c *Client) Logout(w http.ResponseWriter, r *http.Request, o *LogoutOptions) error {
+	if o == nil {
+		o = &LogoutOptions{}
+	}
+	return c.endSession(w, r, "logout", logoutRequest{returnTo: o.ReturnTo, local: o.Local})
+}
+
+// logoutRequest is what one logout asks for.
+type logoutRequest struct {
+	returnTo, uiLocales, hint string
+	federated, local          bool
+}
+
+// handleLogout ends the session for a request that comes from the user, and asks first where that is not sure (S26).
+func (c *Client) handleLogout(w http.ResponseWriter, r *http.Request) error {
+	if fetch.IsPrefetch(r) {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	query, err := params.Read(w, r)
+	if err != nil {
+		return refuse("invalid_request", err)
+	}
+	if r.Method == http.MethodPost {
+		if err := c.crossOrigin.Check(r); err != nil {
+			return refuse("cross_origin_request", err)
+		}
+	} else if site := r.Header.Get("Sec-Fetch-Site"); site != "" {
+		dest := r.Header.Get("Sec-Fetch-Dest")
+		ours := (site == "same-origin" || site == "none") && (dest == "document" || dest == "empty" || dest == "")
+		switch {
+		case ours:
+		case !fetch.IsTopLevel(r):
+			return refuse("cross_origin_request", nil)
+		case !c.opts.LogoutWithoutConfirmation:
+			c.confirmLogout(w, query)
+			return nil
+		}
+	}
+	federated, ok := query["federated"]
+	return c.endSession(w, r, "logout", logoutRequest{
+		returnTo: query["returnTo"], uiLocales: query["ui_locales"], hint: query["logout_hint"], federated: ok && federated != "false",
+	})
+}
+
+// confirmLogout asks before another site's link signs the user out.
+func (c *Client) confirmLogout(w http.ResponseWriter, query map[string]string) {
+	fields := map[string]string{}
+	for _, name := range []string{"returnTo", "federated", "ui_locales", "logout_hint"} {
+		if value, ok := query[name]; ok {
+			fields[name] = value
+		}
+	}
+	page.Write(w, http.StatusOK, page.Page{
+		Title: "Sign out?",
+		Text:  "Another site asks to sign you out here.",
+		Form:  &page.Form{Action: c.LogoutURL(""), Button: "Sign out", Fields: fields},
+		Links: []page.Link{{Text: "Stay signed in", URL: c.returnTo.Resolve("")}},
+	})
+}
+
+// endSession ends the local session whatever the provider does, and then redirects (RIL-02).
+func (c *Client) endSession(w http.ResponseWriter, r *http.Request, routeName string, o logoutRequest) error {
+	s, err := c.GetSession(r)
+	if err != nil && !errors.Is(err, ErrNoSession) {
+		return err
+	}
+	tokens := &cookie.Tokens{}
+	if opened, err := s.secrets(); err == nil { // a session whose tokens do not open is ended all the same
+		tokens = opened
+	}
+	if v := c.visit(r); v != nil {
+		if err := v.set(nil, cleared); err != nil {
+			return err
+		}
+	} else {
+		c.cookies.Sessions.Clear(w.Header(), r.Header)
+	}
+	c.cookies.Logins.Clear(w.Header(), r.Header) // a login under way must not bring the session back
+	caching.Forbid(w.Header())
+	c.revoke(r.Context(), tokens.Refresh)
+	if s != nil {
+		c.event(r.Context(), Event{Name: "session.ended", Issuer: s.Issuer, Subject: s.Subject, SessionID: s.Handle, Route: routeName})
+	}
+	target, err := c.logoutTarget(w, r, s, tokens, o)
+	if err != nil {
+		return err
+	}
+	redirect(w, r, target)
+	return nil
+}
+
+// logoutTarget is where the browser goes to end the provider's session, or after a local logout.
+func (c *Client) logoutTarget(w http.ResponseWriter, r *http.Request, s *Session, tokens *cookie.Tokens, o logoutRequest) (string, error) {
+	state, after := login.Random(), c.opts.PostLogoutURL
+	local, waits := after, false // waits: the browser comes back to the logged-out route first
+	if o.returnTo != "" {
+		if slices.ContainsFunc(c.opts.AllowedLogoutURLs, func(p string) bool { return returnto.Match(p, o.returnTo) }) {
+			local, after = o.returnTo, o.returnTo
+		} else if checked, ok := c.returnTo.Check(o.returnTo); ok {
+			local, waits = checked, c.opts.Routes.LoggedOut != "-"
+		}
+	}
+	if o.local {
+		return local, nil
+	}
+	metadata, err := c.provider.Metadata(r.Context())
+	if err != nil {
+		c.log(r.Context(), slog.LevelWarn, "logged out locally only", err)
+		return local, nil
+	}
+	strategy := c.opts.LogoutStrategy
+	switch {
+	case strategy != LogoutAuto:
+	case metadata.EndSessionEndpoint != "":
+		strategy = LogoutOIDC
+	case c.opts.Domain != "":
+		strategy = LogoutV2
+	case c.opts.LogoutURL == nil:
+		return local, nil
+	}
+	if waits {
+		// Providers compare this URL exactly, so that returnTo cannot be part of it (S28).
+		if err := c.cookies.Logouts.Set(w.Header(), r.Header, state, []byte(local)); err == nil {
+			after = c.absolute(c.opts.Routes.LoggedOut)
+			if strategy == LogoutV2 {
+				after += "?state=" + state // it carries no state of its own, and compares URLs without their query
+			}
+		}
+	}
+	p := LogoutURLParams{ClientID: c.opts.ClientID, PostLogoutURL: after, State: state, Federated: o.federated, LogoutHint: o.hint}
+	if !c.opts.OmitIDTokenHint {
+		p.IDTokenHint = tokens.IDToken
+	}
+	switch {
+	case s != nil && c.opts.LogoutHint != nil:
+		p.LogoutHint = c.opts.LogoutHint(s)
+	case s != nil && c.opts.Domain != "":
+		p.LogoutHint = cmp.Or(s.SID, p.LogoutHint)
+	}
+	return c.providerLogoutURL(metadata, strategy, p, o.uiLocales)
+}
+
+// providerLogoutURL builds the URL that ends the provider's session.
+func (c *Client) providerLogoutURL(metadata *idp.Metadata, strategy LogoutStrategy, p LogoutURLParams, uiLocales string) (string, error) {
+	if c.opts.LogoutURL != nil {
+		target, err := c.opts.LogoutURL(p)
+		if err != nil || target == "" {
+			return "", refuse("logout_failed", cmp.Or(err, errors.New("LogoutURL returned no URL")))
+		}
+		return target, nil
+	}
+	if strategy == LogoutV2 {
+		return idp.V2LogoutURL(c.opts.Issuer, p.ClientID, p.PostLogoutURL, p.Federated), nil
+	}
+	if metadata.EndSessionEndpoint == "" {
+		return "", refuse("logout_not_supported", errors.New("the provider has no end_session_endpoint; use LogoutAuto or LogoutURL"))
+	}
+	return metadata.EndSessionURL(map[string]string{
+		"client_id": p.ClientID, "post_logout_redirect_uri": p.PostLogoutURL, "state": p.State, "logout_hint": p.LogoutHint,
+		"ui_locales": uiLocales, "id_token_hint": p.IDTokenHint,
+	}, p.Federated && c.opts.Domain != "")
+}
+
+// handleLoggedOut is where the provider sends the browser after a logout that named a place to go. A wrong state, or none, is
+// harmless: the browser goes where every logout ends (RIL-04).
+func (c *Client) handleLoggedOut(w http.ResponseWriter, r *http.Request) error {
+	target := c.opts.PostLogoutURL
+	if u, err := url.Parse(target); err != nil || c.isRoute(u.Path) {
+		target = c.returnTo.Resolve("") // never back to here
+	}
+	if query, err := params.Parse(r.URL.RawQuery); err == nil {
+		if payload, ok := c.cookies.Logouts.Get(r.Header, query["state"]); ok {
+			c.cookies.Logouts.Delete(w.Header(), query["state"])
+			target = c.returnTo.Resolve(string(payload))
+		}
+	}
+	redirect(w, r, target)
+	return nil
+}
+
+// revoke ends a refresh token at the provider, in the background: nobody waits for it, and failure changes nothing here.
+func (c *Client) revoke(ctx context.Context, refreshToken string) {
+	if refreshToken == "" || c.opts.SkipRevocation {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+	c.tasks.Go(func() {
+		defer cancel()
+		if err := c.provider.Revoke(ctx, refreshToken, "refresh_token"); err != nil {
+			c.log(ctx, slog.LevelWarn, "refresh token not revoked", err)
+		}
+	})
+}

@@ -1,0 +1,374 @@
+package oidcauth
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/gorilla/securecookie"
+	"golang.org/x/oauth2"
+
+	"github.com/oidcauth/oidcauth/internal/check"
+	"github.com/oidcauth/oidcauth/internal/cookie"
+	"github.com/oidcauth/oidcauth/internal/env"
+	"github.com/oidcauth/oidcauth/internal/idp"
+	"github.com/oidcauth/oidcauth/internal/returnto"
+)
+
+// Options configures a [Client]. Issuer (or Domain), ClientID, BaseURL, Secrets and a client credential are required;
+// the zero value of every other field is the secure choice. [New] copies what it is given and checks it as a whole.
+type Options struct {
+	_ [0]func() // keyed literals only, so that fields can be added
+
+	// Issuer is the provider's issuer identifier, byte for byte as in its metadata: Auth0's ends in a slash, the ones of
+	// Okta, Entra and Google do not. Domain is Auth0's short form: "tenant.eu.auth0.com" for
+	// "https://tenant.eu.auth0.com/". Set one of the two.
+	Issuer, Domain string
+	ClientID       string // the application's identifier at the provider
+	// BaseURL is where browsers find the application, such as "https://app.example.com". A path in it is the base path of
+	// all routes. URLs and cookie attributes come from it and never from a request's headers.
+	BaseURL string
+	// Secrets seal the cookies: at least 32 random bytes each, as from "openssl rand -hex 32". The first seals, all open.
+	// To rotate, append the new one everywhere, then move it to the front, then drop the old one after AbsoluteTimeout.
+	// A secret that leaked is replaced, not rotated: whoever has it can forge sessions for as long as it is listed.
+	Secrets []string
+
+	// ClientSecret authenticates the application to the provider. Set either it or PublicClient, which says that there is
+	// no credential.
+	ClientSecret string
+	PublicClient bool
+	// AuthStyle says how ClientSecret is sent. The zero value is the Authorization header, or the form where the
+	// provider's metadata offers only that; with Domain it is the form.
+	AuthStyle oauth2.AuthStyle
+
+	// Scopes are asked for at each login; "openid" is always among them. Default: openid profile email offline_access,
+	// without offline_access where the provider says that it has no such scope.
+	Scopes             []string
+	AuthParams         map[string]string // sent with every authorization request; none that the library sets itself
+	AllowedLoginParams []string          // query parameters of the login route to forward beside the standard ones
+	// Audience is the API that the login's access token is for. AllowedAudiences and AllowedScopes are what a login link
+	// may ask for instead of it, or beyond Scopes: nothing by default.
+	Audience           string
+	AllowedAudiences   []string
+	AllowedScopes      []string
+	AudienceParam      AudienceParam              // how Audience is sent; default resource (RFC 8707), with Domain audience (Auth0)
+	TrustedAudiences   func(audience string) bool // accepted beside ClientID in an ID token; nil: none (OpenID Connect Core 3.1.3.7)
+	IDTokenSigningAlgs []string                   // accepted on ID tokens; default RS256; an HMAC algorithm needs ClientSecret
+	// FetchUserInfo adds the claims of the UserInfo endpoint at login. UserInfoSigningAlg is the application's registered
+	// userinfo_signed_response_alg; when set, an unsigned answer is refused.
+	FetchUserInfo      bool
+	UserInfoSigningAlg string
+
+	Routes               Routes   // moves routes, or switches them off
+	PrefixStripped       bool     // requests arrive without BaseURL's path: behind http.StripPrefix, or a proxy like it
+	DefaultReturnTo      string   // where a login ends that named no place of ours; default "/", below BaseURL's path
+	AllowedReturnOrigins []string // origins beside BaseURL's that a login may end at, such as "https://www.example.com"
+
+	PostLogoutURL string // where the provider sends the browser after logout: register it; default BaseURL as written
+	// AllowedLogoutURLs are further targets that may be sent to the provider as they are: exact URLs, or prefixes that end
+	// in "/*". Those have to be registered too.
+	AllowedLogoutURLs []string
+	LogoutStrategy    LogoutStrategy        // whose logout follows the local one; default [LogoutAuto]
+	LogoutHint        func(*Session) string // the logout_hint; default: the sid for Auth0 and none otherwise
+	// LogoutURL builds the provider's logout URL where it has a shape of its own, such as Cognito's. It replaces
+	// LogoutStrategy.
+	LogoutURL                 func(LogoutURLParams) (string, error)
+	OmitIDTokenHint           bool // leave the ID token out of the logout URL
+	LogoutWithoutConfirmation bool // let a link on another site end the session without asking the user
+	// SkipRevocation leaves the refresh token alive at logout and after a login that failed late. Whoever holds a copy can
+	// go on using it.
+	SkipRevocation   bool
+	NoContentProfile bool // answer 204 instead of 401 on the profile route without a session
+
+	Cookie CookieOptions // the session cookie's name and attributes
+	// SessionCodecs and LoginCodecs replace the built-in sealing of session and login cookies. The first seals, all open.
+	// New refuses a codec that does not encrypt, or that opens a value under another name.
+	SessionCodecs, LoginCodecs []securecookie.Codec
+	// IdleTimeout ends a session that was not used for so long. Default 24 h; negative: never.
+	// AbsoluteTimeout ends it in any case. Default 72 h.
+	IdleTimeout, AbsoluteTimeout time.Duration
+	// DropIDToken does not keep the ID token's signature, so that it cannot be sent as id_token_hint at logout. Its claims
+	// stay.
+	DropIDToken bool
+
+	ShouldRoll    func(r *http.Request) bool  // may decline to extend the session's idle time; asked at most once a request
+	ProfileClaims func(*Session) (any, error) // replaces the profile route's answer: the user's claims without the protocol's own
+	// BeforeSave may set values of a session that is about to be saved at login, or refuse it with an error: the login then
+	// ends as login_denied.
+	BeforeSave func(context.Context, *Session) error
+	// OnLogin replaces the redirect that ends a login; returnTo is checked already. An error is answered like a route's own.
+	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session, returnTo string) error
+	OnError func(http.ResponseWriter, *http.Request, *Error) // replaces the response to an error of a route or guard
+	OnEvent func(context.Context, Event)                     // told what happened, for audit and metrics; should be quick
+
+	// HTTPClient is used for the provider and never changed. Default: TLS 1.2 or newer, no redirects, a deadline for each
+	// call: 10 s, and 30 s at the token endpoint.
+	HTTPClient *http.Client
+	Logger     *slog.Logger // one line per failure, without secrets; default slog.Default()
+
+	TrustedOrigins                []string // may send unsafe requests and open WebSockets through the guards
+	InsecureAllowHTTP             bool     // plain http for BaseURL and Issuer on other hosts than loopback
+	InsecureDisableCSRFProtection bool     // no cross-origin check in the guards
+	InsecureCrossSiteSession      bool     // a session cookie with SameSite=None
+}
+
+// Format prints issuer, client id and base URL: no secret, whatever the verb.
+func (o Options) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "oidcauth.Options{Issuer:%q, Domain:%q, ClientID:%q, BaseURL:%q}", o.Issuer, o.Domain, o.ClientID, o.BaseURL)
+}
+
+// LogValue logs no secret.
+func (o Options) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(o)) }
+
+// A ConfigError says what is wrong with one field of [Options] and what to do about it. [New] joins all it finds.
+type ConfigError struct{ Field, Reason string }
+
+func (e *ConfigError) Error() string { return "oidcauth: " + e.Field + ": " + e.Reason }
+
+// mistakes collects what is wrong with some Options.
+type mistakes []error
+
+func (m *mistakes) add(field, format string, args ...any) {
+	m.check(field, fmt.Errorf(format, args...))
+}
+
+// check adds err, if there is one, to what is wrong with field.
+func (m *mistakes) check(field string, err error) {
+	if err != nil {
+		*m = append(*m, &ConfigError{Field: field, Reason: err.Error()})
+	}
+}
+
+// withDefaults returns a deep copy of o in which every default is filled in.
+func (o Options) withDefaults() Options {
+	if o.Issuer == "" && o.Domain != "" {
+		o.Issuer = "https://" + o.Domain + "/"
+	}
+	if o.AuthStyle == oauth2.AuthStyleAutoDetect && o.Domain != "" {
+		// Auth0 lists both styles, accepts the one set for the application, and sets the form for new ones.
+		o.AuthStyle = oauth2.AuthStyleInParams
+	}
+	if o.AudienceParam == "" {
+		o.AudienceParam = ParamResource
+		if o.Domain != "" {
+			o.AudienceParam = ParamAudience
+		}
+	}
+	for _, list := range []*[]string{
+		&o.Secrets, &o.Scopes, &o.AllowedLoginParams, &o.AllowedAudiences, &o.AllowedScopes, &o.IDTokenSigningAlgs,
+		&o.AllowedReturnOrigins, &o.AllowedLogoutURLs, &o.TrustedOrigins,
+	} {
+		*list = slices.Clone(*list)
+	}
+	o.AuthParams = maps.Clone(o.AuthParams)
+	o.SessionCodecs, o.LoginCodecs = slices.Clone(o.SessionCodecs), slices.Clone(o.LoginCodecs)
+	if len(o.Scopes) == 0 {
+		o.Scopes = []string{"openid", "profile", "email", "offline_access"}
+	}
+	if !slices.Contains(o.Scopes, "openid") { // OpenID Connect Core 3.1.2.1
+		o.Scopes = slices.Insert(o.Scopes, 0, "openid")
+	}
+	if len(o.IDTokenSigningAlgs) == 0 {
+		o.IDTokenSigningAlgs = []string{"RS256"}
+	}
+	for route, path := range map[*string]string{
+		&o.Routes.Login: "/auth/login", &o.Routes.Callback: "/auth/callback", &o.Routes.Logout: "/auth/logout",
+		&o.Routes.LoggedOut: "/auth/logged-out", &o.Routes.Profile: "/auth/profile",
+	} {
+		*route = cmp.Or(*route, path)
+	}
+	o.DefaultReturnTo = cmp.Or(o.DefaultReturnTo, "/")
+	o.PostLogoutURL = cmp.Or(o.PostLogoutURL, o.BaseURL)
+	o.LogoutStrategy = cmp.Or(o.LogoutStrategy, LogoutAuto)
+	if o.Cookie.SameSite == 0 || o.Cookie.SameSite == http.SameSiteDefaultMode {
+		o.Cookie.SameSite = http.SameSiteLaxMode
+	}
+	o.IdleTimeout = cmp.Or(o.IdleTimeout, 24*time.Hour)
+	o.AbsoluteTimeout = cmp.Or(o.AbsoluteTimeout, 72*time.Hour)
+	if o.ProfileClaims == nil {
+		o.ProfileClaims = userClaims
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+// validate returns every mistake in o, whose defaults are filled in.
+func (o *Options) validate() error {
+	var m mistakes
+	o.validateProvider(&m)
+	o.validateLogin(&m)
+	o.validateURLs(&m)
+	o.validateSession(&m)
+	return errors.Join(m...)
+}
+
+func (o *Options) validateProvider(m *mistakes) {
+	switch {
+	case o.Issuer == "":
+		m.add("Issuer", "is empty; set it to the provider's issuer URL, or set Domain for Auth0")
+	case o.Domain == "":
+		m.check("Issuer", check.URL(o.Issuer, o.InsecureAllowHTTP))
+	case o.Issuer != "https://"+o.Domain+"/":
+		m.add("Domain", "is set beside another Issuer; set one of the two")
+	default:
+		m.check("Domain", check.Domain(o.Domain))
+	}
+	if o.ClientID == "" {
+		m.add("ClientID", "is empty; copy it from the application's page at the provider")
+	}
+	switch {
+	case o.ClientSecret == "" && !o.PublicClient:
+		m.add("ClientSecret", "is empty; set it, or set PublicClient if the provider gave the application none")
+	case o.ClientSecret != "" && o.PublicClient:
+		m.add("PublicClient", "is set beside ClientSecret; set one of the two")
+	}
+	if o.AudienceParam != ParamResource && o.AudienceParam != ParamAudience {
+		m.add("AudienceParam", "%q is neither %q nor %q", o.AudienceParam, ParamResource, ParamAudience)
+	}
+	for _, alg := range o.IDTokenSigningAlgs {
+		m.check("IDTokenSigningAlgs", check.SigningAlg(alg, o.ClientSecret))
+	}
+	if o.UserInfoSigningAlg != "" {
+		m.check("UserInfoSigningAlg", check.SigningAlg(o.UserInfoSigningAlg, o.ClientSecret))
+	}
+}
+
+func (o *Options) validateLogin(m *mistakes) {
+	m.check("AuthParams", idp.CheckParams(o.AuthParams))
+	for _, name := range o.AllowedLoginParams {
+		if name == "" || idp.ReservedParam(name) || name == "audience" || name == "resource" || name == "returnTo" {
+			m.add("AllowedLoginParams", "%q cannot be forwarded from a link; see AllowedAudiences and AllowedScopes", name)
+		}
+	}
+	for _, scope := range slices.Concat(o.Scopes, o.AllowedScopes) {
+		m.check("Scopes", check.Scope(scope))
+	}
+}
+
+// validateURLs checks everything that says where the application is and where browsers may be sent.
+func (o *Options) validateURLs(m *mistakes) {
+	m.check("BaseURL", check.URL(o.BaseURL, o.InsecureAllowHTTP))
+	base, baseErr := url.Parse(o.BaseURL)
+	issuer, issuerErr := url.Parse(o.Issuer)
+	if baseErr == nil && issuerErr == nil && check.Loopback(issuer.Hostname()) && !check.Loopback(base.Hostname()) {
+		// A development provider signs in anyone: it must never end up behind a public application (S17).
+		m.add("Issuer", "is on this machine but BaseURL is not; set the real provider")
+	}
+	for _, trusted := range o.TrustedOrigins {
+		m.check("TrustedOrigins", check.Origin(trusted, o.InsecureAllowHTTP))
+	}
+	if o.PostLogoutURL != o.BaseURL {
+		m.check("PostLogoutURL", check.URL(o.PostLogoutURL, o.InsecureAllowHTTP))
+	}
+	for _, pattern := range o.AllowedLogoutURLs {
+		m.check("AllowedLogoutURLs", returnto.CheckPattern(pattern, o.InsecureAllowHTTP))
+	}
+	if o.LogoutStrategy != LogoutAuto && o.LogoutStrategy != LogoutOIDC && o.LogoutStrategy != LogoutV2 {
+		m.add("LogoutStrategy", "%q is unknown; use auto, oidc or v2", o.LogoutStrategy)
+	}
+	seen := map[string]string{}
+	for _, route := range o.Routes.named() {
+		field := "Routes." + route.name
+		switch {
+		case route.path == "-" && route.name == "Callback":
+			m.add(field, "cannot be switched off: no login would end")
+		case route.path == "-":
+		case seen[route.path] != "":
+			m.add(field, "%q is the path of Routes.%s too", route.path, seen[route.path])
+		default:
+			m.check(field, check.RoutePath(route.path))
+		}
+		seen[route.path] = route.name
+	}
+}
+
+func (o *Options) validateSession(m *mistakes) {
+	if len(o.Secrets) == 0 {
+		m.add("Secrets", `is empty; set it to one secret from "openssl rand -hex 32", the same in every process`)
+	}
+	for i, secret := range o.Secrets {
+		m.check(fmt.Sprintf("Secrets[%d]", i), check.Secret(secret))
+		if slices.Contains(o.Secrets[:i], secret) {
+			m.add(fmt.Sprintf("Secrets[%d]", i), "is there twice")
+		}
+	}
+	secure := strings.HasPrefix(o.BaseURL, "https:")
+	m.check("Cookie.Name", check.CookieName(o.Cookie.Name, secure, o.Cookie.Domain != ""))
+	if base, err := url.Parse(o.BaseURL); err == nil {
+		m.check("Cookie.Domain", check.CookieDomain(o.Cookie.Domain, base.Hostname()))
+	}
+	switch {
+	case o.Cookie.SameSite == http.SameSiteStrictMode:
+		// A Strict cookie is not sent on the redirect from the provider, so that every login would seem to fail (lesson 21).
+		m.add("Cookie.SameSite", "Strict is not supported yet; use Lax")
+	case o.Cookie.SameSite == http.SameSiteNoneMode && !(secure && o.InsecureCrossSiteSession):
+		m.add("Cookie.SameSite", "None needs https and InsecureCrossSiteSession: other sites can then act with the session")
+	}
+	if o.Cookie.Partitioned && !secure {
+		m.add("Cookie.Partitioned", "needs https")
+	}
+	if o.AbsoluteTimeout < time.Minute {
+		m.add("AbsoluteTimeout", "%v is too short; a session lasts at least a minute", o.AbsoluteTimeout)
+	}
+	if o.IdleTimeout > 0 && o.IdleTimeout < time.Second {
+		m.add("IdleTimeout", "%v is too short; negative means no idle timeout", o.IdleTimeout)
+	}
+	for field, codecs := range map[string][]securecookie.Codec{"SessionCodecs": o.SessionCodecs, "LoginCodecs": o.LoginCodecs} {
+		for _, codec := range codecs {
+			m.check(field, cookie.CheckCodec(codec))
+		}
+	}
+}
+
+// OptionsFromEnv reads OIDC_ISSUER or AUTH0_DOMAIN, OIDC_CLIENT_ID or AUTH0_CLIENT_ID, OIDC_CLIENT_SECRET or
+// AUTH0_CLIENT_SECRET, SESSION_SECRET or AUTH0_SECRET (several separated by commas), APP_BASE_URL, AUTH0_SCOPE,
+// AUTH0_AUDIENCE, AUTH0_COOKIE_DOMAIN, AUTH0_COOKIE_TRANSIENT and AUTH0_COOKIE_SAME_SITE. Two names of one thing with
+// different values are an error, and so is a variable that would weaken the session: that takes a field in code. Other
+// OIDC_ and AUTH0_ variables are logged by name. What is missing is for [New] to say.
+func OptionsFromEnv() (Options, error) {
+	var (
+		m mistakes
+		e env.Reader
+	)
+	o := Options{
+		Issuer:       e.Get("OIDC_ISSUER"),
+		Domain:       e.Get("AUTH0_DOMAIN"),
+		ClientID:     e.Get("OIDC_CLIENT_ID", "AUTH0_CLIENT_ID"),
+		ClientSecret: e.Get("OIDC_CLIENT_SECRET", "AUTH0_CLIENT_SECRET"),
+		BaseURL:      e.Get("APP_BASE_URL"),
+		Secrets:      e.List("SESSION_SECRET", "AUTH0_SECRET"),
+		Scopes:       strings.Fields(e.Get("AUTH0_SCOPE")),
+		Audience:     e.Get("AUTH0_AUDIENCE"),
+		Cookie:       CookieOptions{Domain: e.Get("AUTH0_COOKIE_DOMAIN"), Transient: e.Get("AUTH0_COOKIE_TRANSIENT") == "true"},
+	}
+	if o.Issuer != "" && o.Domain != "" && o.Issuer != "https://"+o.Domain+"/" {
+		m.add("OIDC_ISSUER and AUTH0_DOMAIN", "name different providers; set one of them")
+	}
+	switch v := strings.ToLower(e.Get("AUTH0_COOKIE_SAME_SITE")); v {
+	case "", "lax":
+	case "strict":
+		o.Cookie.SameSite = http.SameSiteStrictMode
+	default:
+		m.add("AUTH0_COOKIE_SAME_SITE", "%q weakens the session; set Cookie.SameSite and InsecureCrossSiteSession in code", v)
+	}
+	if e.Get("AUTH0_COOKIE_SECURE") == "false" && strings.HasPrefix(o.BaseURL, "https:") {
+		m.add("AUTH0_COOKIE_SECURE", "cannot be false for an https APP_BASE_URL; remove it")
+	}
+	for _, err := range e.Errs() {
+		m.check("environment", err)
+	}
+	for _, name := range e.Unread("OIDC_", "AUTH0_") {
+		slog.Warn("oidcauth: environment variable is not read", "name", name)
+	}
+	return o, errors.Join(m...)
+}

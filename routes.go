@@ -1,0 +1,468 @@
+package oidcauth
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/oidcauth/oidcauth/internal/caching"
+	"github.com/oidcauth/oidcauth/internal/check"
+	"github.com/oidcauth/oidcauth/internal/cookie"
+	"github.com/oidcauth/oidcauth/internal/fetch"
+	"github.com/oidcauth/oidcauth/internal/idp"
+	"github.com/oidcauth/oidcauth/internal/login"
+	"github.com/oidcauth/oidcauth/internal/page"
+	"github.com/oidcauth/oidcauth/internal/params"
+)
+
+// AudienceParam is the name of the request parameter that carries an audience.
+type AudienceParam string
+
+// The parameters that providers take an audience in.
+const (
+	ParamResource AudienceParam = "resource" // RFC 8707
+	ParamAudience AudienceParam = "audience" // Auth0
+)
+
+// Routes are the paths of the auth routes below BaseURL's path. Empty is the default, "-" switches a route off.
+type Routes struct {
+	Login     string // /auth/login
+	Callback  string // /auth/callback: the redirect URI to register with the provider
+	Logout    string // /auth/logout
+	LoggedOut string // /auth/logged-out: register it as a post-logout URL to use returnTo at logout
+	Profile   string // /auth/profile
+}
+
+// named lists the routes in the order of their fields.
+func (r Routes) named() []struct{ name, path string } {
+	return []struct{ name, path string }{
+		{"Login", r.Login}, {"Callback", r.Callback}, {"Logout", r.Logout}, {"LoggedOut", r.LoggedOut}, {"Profile", r.Profile},
+	}
+}
+
+// A route answers one path. Its handler either answers or returns an error and has written nothing.
+type route struct {
+	name    string
+	methods []string
+	handle  func(http.ResponseWriter, *http.Request) error
+}
+
+// newRoutes returns the route table by the path that requests arrive with.
+func (c *Client) newRoutes() map[string]route {
+	table := map[string]route{
+		c.opts.Routes.Login:     {"login", []string{"GET"}, c.handleLogin},
+		c.opts.Routes.Callback:  {"callback", []string{"GET"}, c.handleCallback},
+		c.opts.Routes.Logout:    {"logout", []string{"GET", "POST"}, c.handleLogout},
+		c.opts.Routes.LoggedOut: {"logged-out", []string{"GET"}, c.handleLoggedOut},
+		c.opts.Routes.Profile:   {"profile", []string{"GET", "HEAD"}, c.handleProfile},
+	}
+	routes := map[string]route{}
+	for path, rt := range table {
+		switch {
+		case path == "-":
+		case c.opts.PrefixStripped:
+			routes[path] = rt
+		default:
+			routes[c.basePath+path] = rt
+		}
+	}
+	return routes
+}
+
+// serve answers a request for one of the routes.
+func (c *Client) serve(rt route, w http.ResponseWriter, r *http.Request) {
+	page.Protect(w.Header())
+	if !slices.Contains(rt.methods, r.Method) {
+		w.Header().Set("Allow", strings.Join(rt.methods, ", "))
+		c.fail(w, r, rt.name, refuse("method_not_allowed", nil))
+		return
+	}
+	if err := rt.handle(w, r); err != nil {
+		c.fail(w, r, rt.name, err)
+	}
+}
+
+// isRoute reports whether a decoded path, as a browser would ask for it, is one of the routes.
+func (c *Client) isRoute(path string) bool {
+	for _, route := range c.opts.Routes.named() {
+		if route.path != "-" && trimSlash(path) == c.basePath+route.path {
+			return true
+		}
+	}
+	return false
+}
+
+func trimSlash(path string) string { return strings.TrimSuffix(path, "/") }
+
+// routeURL is the path of a route, base path included, or "" if the route is switched off.
+func (c *Client) routeURL(path, param, value string) string {
+	if path == "-" {
+		return ""
+	}
+	u := url.URL{Path: c.basePath + path}
+	if value != "" {
+		u.RawQuery = url.Values{param: {value}}.Encode()
+	}
+	return u.String()
+}
+
+// LoginURL returns the login route's path, base path included, for links in templates. After the login the browser goes to
+// returnTo, or to DefaultReturnTo if that is empty. It is "" if the route is switched off.
+func (c *Client) LoginURL(returnTo string) string {
+	return c.routeURL(c.opts.Routes.Login, "returnTo", returnTo)
+}
+
+// LoginOptions are what one login asks for beyond [Options]. The zero value asks for nothing.
+type LoginOptions struct {
+	// ReturnTo is where the browser goes after the login: a local path, or a URL of an allowed origin.
+	ReturnTo string
+	// RequireACR makes the login fail unless the ID token's acr is one of these (OpenID Connect Core 2).
+	RequireACR []string
+	// Scopes are asked for beside Options.Scopes.
+	Scopes []string
+	// Params are further parameters of the authorization request, such as prompt or screen_hint. They cannot name one that
+	// the library sets itself.
+	Params map[string]string
+}
+
+func (o LoginOptions) clone() LoginOptions {
+	o.RequireACR, o.Scopes, o.Params = slices.Clone(o.RequireACR), slices.Clone(o.Scopes), maps.Clone(o.Params)
+	return o
+}
+
+// Login writes the redirect to the provider; o may be nil. If it returns an error nothing was written: pass it to
+// [Client.Error].
+func (c *Client) Login(w http.ResponseWriter, r *http.Request, o *LoginOptions) error {
+	if o == nil {
+		o = &LoginOptions{}
+	}
+	if err := checkLoginOptions(o); err != nil {
+		return fmt.Errorf("oidcauth: login: %w", err)
+	}
+	return c.startLogin(w, r, "login", o.clone(), false)
+}
+
+// checkLoginOptions refuses what would break the authentication request, be it from code or from a link.
+func checkLoginOptions(o *LoginOptions) error {
+	for _, scope := range o.Scopes {
+		if err := check.Scope(scope); err != nil {
+			return err
+		}
+	}
+	return idp.CheckParams(o.Params)
+}
+
+// linkParams are the parameters that a login link may carry to the provider.
+var linkParams = []string{
+	"screen_hint", "prompt", "login_hint", "connection", "organization", "invitation", "ui_locales", "max_age", "acr_values", "display",
+}
+
+// handleLogin starts the login that a link asks for.
+func (c *Client) handleLogin(w http.ResponseWriter, r *http.Request) error {
+	if fetch.IsPrefetch(r) {
+		w.WriteHeader(http.StatusNoContent) // a browser that only prepares must not start a login (lesson 11)
+		return nil
+	}
+	if !fetch.IsTopLevel(r) {
+		// In a frame the login would evict the one that the user is just doing (S19); a script cannot follow it.
+		return refuse("navigation_required", nil)
+	}
+	query, err := params.Parse(r.URL.RawQuery)
+	if err != nil {
+		return refuse("invalid_request", err)
+	}
+	o := LoginOptions{ReturnTo: query["returnTo"], Params: map[string]string{}}
+	for _, name := range slices.Concat(linkParams, c.opts.AllowedLoginParams) {
+		if value := query[name]; value != "" {
+			o.Params[name] = value
+		}
+	}
+	// S14: what a link asks for beyond the configuration is what the configuration lists.
+	if audience := query["audience"]; audience != "" && slices.Contains(c.opts.AllowedAudiences, audience) {
+		o.Params[string(c.opts.AudienceParam)] = audience
+	}
+	for scope := range strings.FieldsSeq(query["scope"]) {
+		if slices.Contains(c.opts.AllowedScopes, scope) {
+			o.Scopes = append(o.Scopes, scope)
+		}
+	}
+	if err := checkLoginOptions(&o); err != nil {
+		return refuse("invalid_request", err)
+	}
+	return c.startLogin(w, r, "login", o, false)
+}
+
+// startLogin writes the redirect to the provider.
+func (c *Client) startLogin(w http.ResponseWriter, r *http.Request, routeName string, o LoginOptions, again bool) error {
+	metadata, err := c.provider.Metadata(r.Context())
+	if err != nil {
+		return loginError("invalid_metadata", err)
+	}
+	tx := login.New(c.returnTo.Resolve(o.ReturnTo))
+	tx.ACR = o.RequireACR
+	if again {
+		tx.Again = pageID(r)
+	}
+	target, err := c.authorizationURL(metadata, tx, &o)
+	if err != nil {
+		return err
+	}
+	if err := c.cookies.Logins.Set(w.Header(), r.Header, tx.State, tx.Encode()); err != nil {
+		return refuse("invalid_request", err)
+	}
+	c.event(r.Context(), Event{Name: "login.started", Issuer: c.opts.Issuer, Route: routeName})
+	redirect(w, r, target)
+	return nil
+}
+
+// authorizationURL builds the authentication request and notes in tx what it asks for.
+func (c *Client) authorizationURL(metadata *idp.Metadata, tx *login.Transaction, o *LoginOptions) (string, error) {
+	extra := map[string]string{string(c.opts.AudienceParam): c.opts.Audience}
+	maps.Copy(extra, c.opts.AuthParams)
+	maps.Copy(extra, o.Params)
+	if len(o.RequireACR) > 0 {
+		extra["acr_values"] = strings.Join(o.RequireACR, " ")
+	}
+	if age := extra["max_age"]; age != "" {
+		seconds, err := strconv.ParseInt(age, 10, 32)
+		if err != nil || seconds < 0 {
+			return "", errors.New("oidcauth: max_age is not a number of seconds")
+		}
+		tx.MaxAge = &seconds
+	}
+	tx.Scope, tx.Audience = metadata.Scope(c.opts.Scopes, o.Scopes), extra[string(c.opts.AudienceParam)]
+	tx.Organization = extra["organization"]
+	tx.Fresh = slices.Contains(strings.Fields(extra["prompt"]), "login")
+	return metadata.AuthorizationURL(idp.AuthRequest{
+		ClientID: c.opts.ClientID, RedirectURI: c.absolute(c.opts.Routes.Callback), Scope: tx.Scope, State: tx.State, Nonce: tx.Nonce, Verifier: tx.Verifier, Extra: extra,
+	})
+}
+
+// absolute is the URL of a route as the provider knows it. It comes from BaseURL and never from a request (OIDC-01).
+func (c *Client) absolute(path string) string {
+	return c.base.Scheme + "://" + c.base.Host + c.base.EscapedPath() + path
+}
+
+// redirect sends the browser on, with a method that never repeats a body (RFC 9700 4.12). target is checked and absolute or
+// rooted; http.Redirect would clean it, and what was checked is to be what is sent.
+func redirect(w http.ResponseWriter, r *http.Request, target string) {
+	status := http.StatusFound
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		status = http.StatusSeeOther
+	}
+	caching.Forbid(w.Header())
+	w.Header().Set("Location", target)
+	w.WriteHeader(status)
+}
+
+// handleCallback ends a login: the provider sent the browser back with a code, or with an error.
+func (c *Client) handleCallback(w http.ResponseWriter, r *http.Request) error {
+	if fetch.IsPrefetch(r) {
+		w.WriteHeader(http.StatusNoContent) // nothing is spent on what may never be shown (S24)
+		return nil
+	}
+	query, err := params.Parse(r.URL.RawQuery)
+	if err != nil || query["response"] != "" || query["code"] != "" && query["error"] != "" {
+		return c.loginFailed(r, nil, refuse("invalid_state", cmp.Or(err, ErrInvalidState)))
+	}
+	tx, err := c.findLogin(r, query["state"])
+	if err != nil {
+		return c.loginFailed(r, nil, err)
+	}
+	c.cookies.Logins.Delete(w.Header(), tx.State)
+	// The login is finished even if the browser hangs up: a second request with the same state waits for its outcome (S24).
+	ctx := context.WithoutCancel(r.Context())
+	wait, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+	defer cancel()
+	s, first, err := c.callbacks.Do(wait, tx.State, func() (*Session, error) { return c.finishLogin(ctx, r, tx, query) })
+	if err != nil {
+		if !first {
+			err = refuse("invalid_state", errors.Join(ErrInvalidState, err))
+		}
+		return c.loginFailed(r, tx, err)
+	}
+	target := c.returnTo.Resolve(tx.ReturnTo) // checked again: the rules may have changed since (BCP-01)
+	if s != nil && (first || c.opts.OnLogin == nil) {
+		if err := c.writeSession(w.Header(), r, s.sealed); err != nil {
+			return c.loginFailed(r, tx, err)
+		}
+	}
+	if !first {
+		redirect(w, r, target)
+		return nil
+	}
+	c.event(r.Context(), Event{Name: "session.created", Issuer: s.Issuer, Subject: s.Subject, SessionID: s.Handle, Route: "callback"})
+	if c.opts.OnLogin == nil {
+		redirect(w, r, target)
+		return nil
+	}
+	if err := c.opts.OnLogin(w, r, s, target); err != nil {
+		h := w.Header()
+		h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) // no failure leaves a session
+		c.revoke(ctx, s.tokens.Refresh)
+		return c.loginFailed(r, tx, err)
+	}
+	return nil
+}
+
+// findLogin returns the login that state belongs to. It is one that this browser started (OIDC-02, BCP-02).
+func (c *Client) findLogin(r *http.Request, state string) (*login.Transaction, error) {
+	if payload, ok := c.cookies.Logins.Get(r.Header, state); ok {
+		if tx, ok := login.Decode(payload, state); ok {
+			return tx, nil
+		}
+	}
+	return nil, refuse("invalid_state", ErrInvalidState)
+}
+
+// loginFailed notes a failed login. The error page offers to start again where the user wanted to go.
+func (c *Client) loginFailed(r *http.Request, tx *login.Transaction, err error) error {
+	c.event(r.Context(), Event{Name: "login.failed", Issuer: c.opts.Issuer, Route: "callback", Err: err})
+	answer, ok := errors.AsType[*Error](err)
+	if ok && tx != nil {
+		copied := *answer
+		copied.ReturnTo = tx.ReturnTo
+		return &copied
+	}
+	return err
+}
+
+// finishLogin turns the provider's answer into a session that is sealed and not yet sent. It is run once for each login.
+func (c *Client) finishLogin(ctx context.Context, r *http.Request, tx *login.Transaction, query map[string]string) (*Session, error) {
+	metadata, err := c.provider.Metadata(ctx)
+	if err != nil {
+		return nil, loginError("invalid_metadata", err)
+	}
+	// RFC 9207 2.4. Several providers leave iss out of errors although they advertise it: nothing is exchanged then.
+	iss, sent := query["iss"]
+	if sent && iss != c.opts.Issuer || !sent && metadata.IssParameterSupported && query["error"] == "" {
+		return nil, refuse("invalid_issuer", errors.New("iss in the authorization response is not the issuer"))
+	}
+	if code, failed := query["error"]; failed {
+		return nil, refusedLogin(code, query["error_description"])
+	}
+	if query["code"] == "" {
+		return nil, refuse("invalid_response", errors.New("no code in the authorization response"))
+	}
+	tokens, err := c.provider.Exchange(ctx, query["code"], tx.Verifier, c.absolute(c.opts.Routes.Callback))
+	if err != nil {
+		return nil, loginError("exchange_failed", err)
+	}
+	s, err := c.establish(ctx, r, tx, tokens)
+	if err != nil {
+		c.revoke(ctx, tokens.RefreshToken) // nobody will ever use it (S44)
+		return nil, err
+	}
+	return s, nil
+}
+
+// refusedLogin is the answer to an error response of the authorization endpoint. Its texts may be anybody's.
+func refusedLogin(code, description string) error {
+	if !errorCode.MatchString(code) {
+		code = "invalid_response"
+	}
+	var cause error = &ProviderError{Code: code, Description: description}
+	switch code {
+	case "login_required", "interaction_required", "consent_required", "account_selection_required":
+		cause = fmt.Errorf("%w: %w", ErrLoginRequired, cause)
+	}
+	return refuse(code, cause)
+}
+
+var errorCode = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// loginError is the answer when the provider cannot be reached, or answers with something unusable.
+func loginError(code string, err error) error {
+	err = providerError(err)
+	if errors.Is(err, ErrUnavailable) {
+		return err
+	}
+	return refuse(code, err)
+}
+
+// establish verifies what the token endpoint returned and makes the session of it.
+func (c *Client) establish(ctx context.Context, r *http.Request, tx *login.Transaction, tokens *idp.Tokens) (*Session, error) {
+	expect := idp.Expect{Nonce: tx.Nonce, AccessToken: tokens.AccessToken, ACR: tx.ACR, Organization: tx.Organization}
+	if tx.MaxAge != nil {
+		// Counted from the start of this login: signing in at the provider may take its time.
+		expect.HasMaxAge, expect.MaxAge = true, time.Duration(*tx.MaxAge)*time.Second+time.Since(time.Unix(tx.Started, 0))
+	}
+	id, err := c.provider.VerifyIDToken(ctx, tokens.IDToken, expect)
+	if refused, ok := errors.AsType[*idp.TokenError](err); ok && refused.Denied() {
+		return nil, refuse("login_denied", err)
+	}
+	if err != nil {
+		return nil, loginError("invalid_id_token", err)
+	}
+	if tx.StaleAuthentication(id.AuthTime, 30*time.Second) {
+		return nil, refuse("login_denied", errors.New("prompt=login brought an older authentication"))
+	}
+	sealed := &cookie.Tokens{
+		IDToken: tokens.IDToken, Claims: id.Payload, Refresh: tokens.RefreshToken, Values: map[string][]byte{},
+		Access: []cookie.AccessToken{{
+			Token: tokens.AccessToken, Type: tokens.TokenType, Audience: tx.Audience, Scope: tokens.Scope, Requested: tx.Scope,
+			Expiry: cookie.Unix(tokens.Expiry), Issued: time.Now().Unix(),
+		}},
+	}
+	if c.opts.DropIDToken {
+		sealed.IDToken = ""
+	}
+	if c.opts.FetchUserInfo {
+		if sealed.UserInfo, err = c.provider.UserInfo(ctx, tokens.AccessToken, id.Subject); err != nil {
+			return nil, loginError("invalid_userinfo", err)
+		}
+	}
+	now := time.Now()
+	end := now.Add(c.opts.AbsoluteTimeout)
+	if ceiling := id.SessionExpiry.Add(30 * time.Second); !id.SessionExpiry.IsZero() && ceiling.Before(end) {
+		end = ceiling
+	}
+	if !now.Before(end) {
+		return nil, refuse("login_denied", errors.New("session_expiry of the ID token has passed"))
+	}
+	identity := cookie.Identity{
+		Subject: id.Subject, SID: id.SID, Created: now.Unix(), Seen: now.Unix(), End: end.Unix(), Began: id.IssuedAt.Unix(),
+		TokenExpiry: cookie.Unix(tokens.Expiry), Generation: 1,
+	}
+	_, _ = rand.Read(identity.ID[:]) // a new login is a new session (THR-11)
+	return c.newLogin(ctx, r, tx, identity, sealed)
+}
+
+// newLogin lets the application see the session before anybody else does, and seals it.
+func (c *Client) newLogin(ctx context.Context, r *http.Request, tx *login.Transaction, identity cookie.Identity, tokens *cookie.Tokens) (*Session, error) {
+	s := c.newSession(cookie.Session{Identity: identity})
+	if old, err := c.load(r); err == nil && old.Subject == s.Subject && old.Issuer == s.Issuer {
+		if kept, err := old.secrets(); err == nil {
+			maps.Copy(tokens.Values, kept.Values) // values survive a new login of the same user, never of another (S38)
+		}
+	}
+	delete(tokens.Values, againKey)
+	if tx.Again != "" {
+		mark, _ := json.Marshal(again{Page: tx.Again, At: identity.Created}) // strings and numbers always encode
+		tokens.Values[againKey] = mark
+	}
+	s, err := c.draft(s.sealed, tokens, func(draft *Session) error {
+		if c.opts.BeforeSave == nil {
+			return nil
+		}
+		if err := c.opts.BeforeSave(ctx, draft); err != nil {
+			return refuse("login_denied", err)
+		}
+		return nil
+	})
+	if errors.Is(err, cookie.ErrTooLarge) {
+		return nil, refuse("session_too_large", fmt.Errorf("%w; ask for fewer claims, set DropIDToken, or store less in it", err))
+	}
+	return s, err
+}

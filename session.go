@@ -1,0 +1,458 @@
+package oidcauth
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/oidcauth/oidcauth/internal/caching"
+	"github.com/oidcauth/oidcauth/internal/cookie"
+	"github.com/oidcauth/oidcauth/internal/fetch"
+	"github.com/oidcauth/oidcauth/internal/idp"
+	"github.com/oidcauth/oidcauth/internal/lateheader"
+	"github.com/oidcauth/oidcauth/internal/page"
+)
+
+// CookieOptions are the session cookie's name and attributes. It is HttpOnly in any case, and Secure unless BaseURL is
+// plain http. The zero value is __Host-session (session over plain http) with SameSite=Lax.
+type CookieOptions struct {
+	// Name replaces the default name, which carries BaseURL's path. Two Clients on one host need two names.
+	Name string
+	// Domain shares the cookie with subdomains. It gives up the __Host- prefix, and with it the protection from cookies that
+	// another subdomain plants.
+	Domain string
+	// SameSite is Lax by default. None needs InsecureCrossSiteSession.
+	SameSite http.SameSite
+	// Transient ends the cookie with the browser session; Partitioned binds it to the embedding site (CHIPS).
+	Transient, Partitioned bool
+}
+
+// A Session is one user's sign-in. It is read-only except inside [Client.UpdateSession] and [Options.BeforeSave], and may be
+// read from several goroutines. The identity of a user is Issuer and Subject together, never an e-mail address. The zero
+// Session has no claims.
+type Session struct {
+	Issuer, Subject string
+	SID             string // the provider's session id, if it gave one
+	Handle          string // names the session, in logs for example, without being usable as one
+	CreatedAt       time.Time
+	LastSeenAt      time.Time // as far as the cookie tells: it is renewed at most once a minute
+	ExpiresAt       time.Time // when it ends if it is not used
+	*payload
+}
+
+// payload is what a Session does not show.
+type payload struct {
+	sealed cookie.Session
+	edit   bool // SetValue is allowed
+	open   func(*cookie.Session) (*cookie.Tokens, error)
+	once   sync.Once
+	tokens *cookie.Tokens
+	err    error
+}
+
+// record is a Session and its payload in one allocation.
+type record struct {
+	Session
+	payload
+}
+
+// newSession shows what is sealed in sealed.
+func (c *Client) newSession(sealed cookie.Session) *Session {
+	rec := &record{}
+	rec.sealed, rec.open, rec.Session.payload = sealed, c.cookies.Sessions.Tokens, &rec.payload
+	s, id := &rec.Session, &sealed.Identity
+	s.Issuer, s.Subject, s.SID = c.opts.Issuer, id.Subject, id.SID
+	sum := sha256.Sum256(id.ID[:])
+	s.Handle = base64.RawURLEncoding.EncodeToString(sum[:12])
+	s.CreatedAt, s.LastSeenAt, s.ExpiresAt = time.Unix(id.Created, 0), time.Unix(id.Seen, 0), c.sessionEnd(id)
+	return s
+}
+
+// NewSession returns a session with the given claims, for tests of handlers; see [ContextWithSession]. Its identity is taken
+// from the claims iss, sub and sid. It has no tokens and cannot be saved.
+func NewSession(claims map[string]any) *Session {
+	text := func(name string) string { s, _ := claims[name].(string); return s }
+	encoded, err := json.Marshal(claims)
+	now := time.Now().Truncate(time.Second)
+	return &Session{
+		Issuer: text("iss"), Subject: text("sub"), SID: text("sid"), Handle: "test",
+		CreatedAt: now, LastSeenAt: now, ExpiresAt: now.Add(24 * time.Hour),
+		payload: &payload{open: func(*cookie.Session) (*cookie.Tokens, error) { return &cookie.Tokens{Claims: encoded}, err }},
+	}
+}
+
+// secrets opens what is sealed beside the identity. It is done once, and only for those who ask.
+func (s *Session) secrets() (*cookie.Tokens, error) {
+	if s == nil || s.payload == nil {
+		return &cookie.Tokens{}, nil
+	}
+	s.once.Do(func() { s.tokens, s.err = s.open(&s.sealed) })
+	return s.tokens, s.err
+}
+
+// Claims decodes the claims of the ID token, and of UserInfo where it was fetched, into v, as json.Unmarshal does. UserInfo
+// never replaces a claim about the token itself (OIDC-34).
+func (s *Session) Claims(v any) error {
+	t, err := s.secrets()
+	if err != nil {
+		return fmt.Errorf("oidcauth: open claims: %w", err)
+	}
+	claims, err := idp.JoinClaims(t.Claims, t.UserInfo)
+	if err != nil {
+		return fmt.Errorf("oidcauth: join claims: %w", err)
+	}
+	return json.Unmarshal(claims, v)
+}
+
+// Value decodes the application value stored under key into v and reports whether there is one. In a cookie, values are the
+// browser's to keep: an old cookie brings old values back, so rights and counters belong in a database.
+func (s *Session) Value(key string, v any) (bool, error) {
+	t, err := s.secrets()
+	if err != nil {
+		return false, fmt.Errorf("oidcauth: open session values: %w", err)
+	}
+	if data, ok := t.Values[key]; ok {
+		return true, json.Unmarshal(data, v)
+	}
+	return false, nil
+}
+
+// SetValue stores v, encoded as JSON, under key; a nil v removes it. It is an error outside [Client.UpdateSession] and
+// [Options.BeforeSave].
+func (s *Session) SetValue(key string, v any) error {
+	if s.payload == nil || !s.edit {
+		return errors.New("oidcauth: a session is read-only here; set values inside UpdateSession or BeforeSave")
+	}
+	if v == nil {
+		delete(s.tokens.Values, key)
+		return nil
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("oidcauth: encode session value %q: %w", key, err)
+	}
+	s.tokens.Values[key] = data
+	return nil
+}
+
+// again remembers, in the session, that a guard's Check asked for this login: what it refuses now it would refuse again.
+type again struct {
+	Page string `json:"page"` // pageID
+	At   int64  `json:"at"`
+}
+
+const againKey = "oidcauth:again"
+
+// askedAgain reports whether a guard has asked for a new login at r's path in the last five minutes and this session is the
+// outcome (S31). Without that a refusal would send the browser in circles.
+func (s *Session) askedAgain(r *http.Request) bool {
+	var mark again
+	ok, err := s.Value(againKey, &mark)
+	return err != nil || ok && mark.Page == pageID(r) && time.Since(time.Unix(mark.At, 0)) < 5*time.Minute
+}
+
+// pageID stands for r's path, however long it is.
+func pageID(r *http.Request) string {
+	sum := sha256.Sum256([]byte(r.URL.Path))
+	return base64.RawURLEncoding.EncodeToString(sum[:12])
+}
+
+// Format prints issuer, subject and handle: no token and no claim, whatever the verb.
+func (s Session) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "oidcauth.Session{Issuer:%q, Subject:%q, Handle:%q}", s.Issuer, s.Subject, s.Handle)
+}
+
+// LogValue logs no secret.
+func (s Session) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(s)) }
+
+// displayName is what a page of ours calls the user.
+func (s *Session) displayName() string {
+	var claims struct{ Name, Email string }
+	_ = s.Claims(&claims) // without claims the subject will do
+	return cmp.Or(claims.Name, claims.Email, s.Subject)
+}
+
+// sessionEnd is the one place that decides when a session ends: for reading it and for the cookie's Max-Age alike.
+func (c *Client) sessionEnd(id *cookie.Identity) time.Time {
+	end := time.Unix(id.End, 0) // absolute lifetime and the provider's ceiling, fixed at login
+	if c.opts.IdleTimeout > 0 {
+		if idle := time.Unix(id.Seen, 0).Add(c.opts.IdleTimeout); idle.Before(end) {
+			return idle
+		}
+	}
+	return end
+}
+
+// maxAge is the Max-Age of a session's cookie in seconds, 0 for one that ends with the browser.
+func (c *Client) maxAge(id *cookie.Identity) int {
+	if c.opts.Cookie.Transient {
+		return 0
+	}
+	const limit = 400 * 24 * time.Hour // browsers cut off more (RFC 6265bis 5.5)
+	return max(1, int(min(time.Until(c.sessionEnd(id)), limit)/time.Second))
+}
+
+// load opens the session of r's cookie. A broken, foreign or expired cookie is no session.
+func (c *Client) load(r *http.Request) (*Session, error) {
+	var sealed cookie.Session
+	if !c.cookies.Sessions.Load(r.Header, &sealed) {
+		return nil, ErrNoSession
+	}
+	// The clock may be set back a little between two processes; a session from the future is forged or of a broken clock.
+	id, now := &sealed.Identity, time.Now()
+	if !now.Before(c.sessionEnd(id)) || time.Unix(id.Created, 0).After(now.Add(time.Minute)) {
+		return nil, ErrNoSession
+	}
+	return c.newSession(sealed), nil
+}
+
+type visitKey struct{ client *Client } // a key for each Client: one never sees what another loaded (S01)
+
+type sessionKey struct{}
+
+// GetSession returns the session of r. Below [Client.Wrap] or a guard it is loaded once a request; elsewhere each call loads
+// it. It sees only what c itself loaded. The error is [ErrNoSession].
+func (c *Client) GetSession(r *http.Request) (*Session, error) {
+	if v := c.visit(r); v != nil {
+		return v.load()
+	}
+	return c.load(r)
+}
+
+// SessionFromContext returns the session that the innermost guard around the handler let through. Where no guard stands,
+// use [Client.GetSession].
+func SessionFromContext(ctx context.Context) (*Session, bool) {
+	s, ok := ctx.Value(sessionKey{}).(*Session)
+	return s, ok
+}
+
+// ContextWithSession returns a context in which [SessionFromContext] finds s, for tests of handlers. No guard and no method
+// of a [Client] accepts it.
+func ContextWithSession(ctx context.Context, s *Session) context.Context {
+	return context.WithValue(ctx, sessionKey{}, s)
+}
+
+// handleProfile answers with the user's claims. It asks nobody and rolls nothing.
+func (c *Client) handleProfile(w http.ResponseWriter, r *http.Request) error {
+	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" || site == "same-site" {
+		return refuse("cross_origin_request", nil)
+	}
+	s, err := c.load(r)
+	if errors.Is(err, ErrNoSession) && c.opts.NoContentProfile {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	answer, err := c.opts.ProfileClaims(s)
+	if err != nil {
+		return err
+	}
+	page.JSON(w, http.StatusOK, answer)
+	return nil
+}
+
+// userClaims are the claims about the user, without the protocol's own.
+func userClaims(s *Session) (any, error) {
+	claims := map[string]json.RawMessage{}
+	err := s.Claims(&claims)
+	maps.DeleteFunc(claims, func(name string, _ json.RawMessage) bool { return idp.ProtocolClaim(name) })
+	return claims, err
+}
+
+// UpdateSession runs edit on a copy of r's session and saves it; [Session.SetValue] is what edit may call. Below
+// [Client.Wrap] or a guard the cookie is set when the header is written, GetSession sees the change at once, and once the
+// header is out the error is [ErrHeaderWritten]. Elsewhere it must be called before the body is written. When several
+// requests update a session at the same time, the last answer to reach the browser wins. A response with status 304 carries
+// no cookie.
+func (c *Client) UpdateSession(w http.ResponseWriter, r *http.Request, edit func(*Session) error) error {
+	s, err := c.GetSession(r)
+	if err == nil {
+		s, err = c.edited(s, edit)
+	}
+	if err != nil {
+		return err
+	}
+	if v := c.visit(r); v != nil {
+		return v.set(s, saved)
+	}
+	return c.writeSession(w.Header(), r, s.sealed)
+}
+
+// edited returns a copy of s after edit, with its values sealed anew.
+func (c *Client) edited(s *Session, edit func(*Session) error) (*Session, error) {
+	t, err := s.secrets()
+	if err != nil {
+		return nil, fmt.Errorf("oidcauth: open session: %w", err)
+	}
+	copied := *t
+	copied.Values = maps.Clone(t.Values)
+	if copied.Values == nil {
+		copied.Values = map[string][]byte{}
+	}
+	return c.draft(s.sealed, &copied, edit)
+}
+
+// draft runs edit on a session of its own and seals the outcome.
+func (c *Client) draft(sealed cookie.Session, tokens *cookie.Tokens, edit func(*Session) error) (*Session, error) {
+	s := c.newSession(sealed)
+	s.once.Do(func() { s.tokens = tokens })
+	before := *s
+	s.edit = true
+	err := edit(s)
+	s.edit = false
+	if err != nil {
+		return nil, err
+	}
+	if *s != before {
+		return nil, errors.New("oidcauth: the identity and times of a session come from its login and cannot be changed; use SetValue")
+	}
+	if err := c.cookies.Sessions.SetTokens(&s.sealed, tokens); err != nil {
+		return nil, fmt.Errorf("oidcauth: save session: %w", err)
+	}
+	return s, nil
+}
+
+// writeSession sets the session cookie on a response whose header can still be changed.
+func (c *Client) writeSession(h http.Header, r *http.Request, sealed cookie.Session) error {
+	if err := c.cookies.Sessions.Write(h, r.Header, &sealed, c.maxAge(&sealed.Identity)); err != nil {
+		return fmt.Errorf("oidcauth: save session: %w", err)
+	}
+	caching.Forbid(h)
+	return nil
+}
+
+// A visit is what one Client knows of one request below Wrap or a guard: its session, and what becomes of the session's
+// cookie when the response header is written, which is as late as possible so that nothing older overwrites something newer.
+type visit struct {
+	client  *Client
+	request *http.Request
+	header  http.Header // of the response
+
+	mu      sync.Mutex
+	session *Session // nil: none
+	fate    fate
+	guarded bool
+	out     bool // the header is written
+}
+
+type fate byte
+
+const (
+	rolls   fate = iota // extended if due
+	saved               // written, by UpdateSession
+	cleared             // deleted, by Logout
+)
+
+func (c *Client) visit(r *http.Request) *visit {
+	v, _ := r.Context().Value(visitKey{c}).(*visit)
+	return v
+}
+
+// enter returns r's visit and what to go on with. first says that the visit begins here, and that leave is to be called.
+func (c *Client) enter(w http.ResponseWriter, r *http.Request) (v *visit, _ http.ResponseWriter, _ *http.Request, first bool) {
+	if v := c.visit(r); v != nil {
+		return v, w, r, false
+	}
+	v = &visit{client: c, request: r, header: w.Header()}
+	v.session, _ = c.load(r) // the error is that there is none
+	return v, lateheader.Wrap(w, v.writeHeader), r.WithContext(context.WithValue(r.Context(), visitKey{c}, v)), true
+}
+
+// leave is for handlers that wrote nothing: net/http writes the header after them.
+func (v *visit) leave() { v.writeHeader(http.StatusOK) }
+
+func (v *visit) load() (*Session, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.session == nil {
+		return nil, ErrNoSession
+	}
+	return v.session, nil
+}
+
+// set decides what becomes of the cookie. What was logged out stays out.
+func (v *visit) set(s *Session, f fate) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case v.out:
+		return ErrHeaderWritten
+	case v.fate == cleared && f == saved:
+		return ErrNoSession
+	}
+	v.session, v.fate = s, f
+	return nil
+}
+
+// guard keeps the response out of shared caches, also if the handler sets headers of its own (S12).
+func (v *visit) guard(h http.Header) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.guarded = true
+	h.Set("Cache-Control", "private, no-store")
+	caching.VaryCookie(h)
+}
+
+// writeHeader is called when the response header is about to be written, with the status it will have.
+func (v *visit) writeHeader(status int) {
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		return // informational; the header proper is still to come
+	}
+	v.mu.Lock()
+	first, fate, s, guarded := !v.out, v.fate, v.session, v.guarded
+	v.out = true
+	v.mu.Unlock()
+	if !first {
+		return
+	}
+	if status != http.StatusNotModified { // a cache would add a 304's cookie to the response that it has stored (S12)
+		v.client.settle(v.header, v.request, s, fate)
+	}
+	if guarded {
+		caching.Restrict(v.header)
+	}
+}
+
+// settle writes what is to become of r's session cookie into the response header h.
+func (c *Client) settle(h http.Header, r *http.Request, s *Session, fate fate) {
+	if fate == cleared {
+		c.cookies.Sessions.Clear(h, r.Header)
+		caching.Forbid(h)
+		return
+	}
+	if s == nil {
+		return
+	}
+	sealed, due := s.sealed, c.rollDue(r, &s.sealed)
+	if due {
+		sealed.Identity.Seen = time.Now().Unix()
+	}
+	if !due && fate == rolls {
+		return
+	}
+	if err := c.writeSession(h, r, sealed); err != nil {
+		c.log(r.Context(), slog.LevelError, "session cookie not written", err)
+	}
+}
+
+// rollDue says whether the response to r extends the session's idle time: at most once a minute and after 1 % of the idle
+// time, but in time where that is only minutes. A value sealed with an older secret is due at once.
+func (c *Client) rollDue(r *http.Request, sealed *cookie.Session) bool {
+	if r.Method == http.MethodHead || fetch.IsPrefetch(r) {
+		return false
+	}
+	idle := c.opts.IdleTimeout
+	due := idle > 0 && time.Since(time.Unix(sealed.Identity.Seen, 0)) >= max(min(time.Minute, idle/4), idle/100)
+	return (due || sealed.Stale) && (c.opts.ShouldRoll == nil || c.opts.ShouldRoll(r))
+}
