@@ -212,12 +212,8 @@ func (c *Client) admit(r *http.Request, v *visit, o *RequireOptions) (*Session, 
 	if err != nil || o.Check == nil {
 		return s, err
 	}
-	err = o.Check(r, s)
-	switch {
-	case err == nil:
-		return s, nil
-	case errors.Is(err, ErrLoginRequired):
-		return nil, err
+	if err = o.Check(r, s); err == nil || errors.Is(err, ErrLoginRequired) {
+		return s, err
 	}
 	if _, ok := errors.AsType[*Error](err); !ok {
 		err = refuse("forbidden", err)

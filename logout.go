@@ -66,7 +66,7 @@ func (c *Client) Logout(w http.ResponseWriter, r *http.Request, o *LogoutOptions
 	if o == nil {
 		o = &LogoutOptions{}
 	}
-	return c.endSession(w, r, "logout", logoutRequest{returnTo: o.ReturnTo, local: o.Local})
+	return c.endSession(w, r, logoutRequest{returnTo: o.ReturnTo, local: o.Local})
 }
 
 // logoutRequest is what one logout asks for.
@@ -102,7 +102,7 @@ func (c *Client) handleLogout(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	federated, ok := query["federated"]
-	return c.endSession(w, r, "logout", logoutRequest{
+	return c.endSession(w, r, logoutRequest{
 		returnTo: query["returnTo"], uiLocales: query["ui_locales"], hint: query["logout_hint"], federated: ok && federated != "false",
 	})
 }
@@ -124,11 +124,8 @@ func (c *Client) confirmLogout(w http.ResponseWriter, query map[string]string) {
 }
 
 // endSession ends the local session whatever the provider does, and then redirects (RIL-02).
-func (c *Client) endSession(w http.ResponseWriter, r *http.Request, routeName string, o logoutRequest) error {
-	s, err := c.GetSession(r)
-	if err != nil && !errors.Is(err, ErrNoSession) {
-		return err
-	}
+func (c *Client) endSession(w http.ResponseWriter, r *http.Request, o logoutRequest) error {
+	s, _ := c.GetSession(r) // no session is no reason not to log out at the provider
 	tokens := &cookie.Tokens{}
 	if opened, err := s.secrets(); err == nil { // a session whose tokens do not open is ended all the same
 		tokens = opened
@@ -144,7 +141,7 @@ func (c *Client) endSession(w http.ResponseWriter, r *http.Request, routeName st
 	caching.Forbid(w.Header())
 	c.revoke(r.Context(), tokens.Refresh)
 	if s != nil {
-		c.event(r.Context(), Event{Name: "session.ended", Issuer: s.Issuer, Subject: s.Subject, SessionID: s.Handle, Route: routeName})
+		c.event(r.Context(), Event{Name: "session.ended", Issuer: s.Issuer, Subject: s.Subject, SessionID: s.Handle, Route: "logout"})
 	}
 	target, err := c.logoutTarget(w, r, s, tokens, o)
 	if err != nil {

@@ -232,9 +232,7 @@ func (o *Options) validateProvider(m *mistakes) {
 	case o.ClientSecret != "" && o.PublicClient:
 		m.add("PublicClient", "is set beside ClientSecret; set one of the two")
 	}
-	if o.AudienceParam != ParamResource && o.AudienceParam != ParamAudience {
-		m.add("AudienceParam", "%q is neither %q nor %q", o.AudienceParam, ParamResource, ParamAudience)
-	}
+	m.check("AudienceParam", check.OneOf(o.AudienceParam, ParamResource, ParamAudience))
 	for _, alg := range o.IDTokenSigningAlgs {
 		m.check("IDTokenSigningAlgs", check.SigningAlg(alg, o.ClientSecret))
 	}
@@ -273,9 +271,7 @@ func (o *Options) validateURLs(m *mistakes) {
 	for _, pattern := range o.AllowedLogoutURLs {
 		m.check("AllowedLogoutURLs", returnto.CheckPattern(pattern, o.InsecureAllowHTTP))
 	}
-	if o.LogoutStrategy != LogoutAuto && o.LogoutStrategy != LogoutOIDC && o.LogoutStrategy != LogoutV2 {
-		m.add("LogoutStrategy", "%q is unknown; use auto, oidc or v2", o.LogoutStrategy)
-	}
+	m.check("LogoutStrategy", check.OneOf(o.LogoutStrategy, LogoutAuto, LogoutOIDC, LogoutV2))
 	seen := map[string]string{}
 	for _, route := range o.Routes.named() {
 		field := "Routes." + route.name

@@ -373,8 +373,7 @@ func refusedLogin(code, description string) error {
 		code = "invalid_response"
 	}
 	var cause error = &ProviderError{Code: code, Description: description}
-	switch code {
-	case "login_required", "interaction_required", "consent_required", "account_selection_required":
+	if slices.Contains([]string{"login_required", "interaction_required", "consent_required", "account_selection_required"}, code) {
 		cause = fmt.Errorf("%w: %w", ErrLoginRequired, cause)
 	}
 	return refuse(code, cause)

@@ -215,9 +215,10 @@ func (c *Client) load(r *http.Request) (*Session, error) {
 	return c.newSession(sealed), nil
 }
 
-type visitKey struct{ client *Client } // a key for each Client: one never sees what another loaded (S01)
-
-type sessionKey struct{}
+type (
+	visitKey   struct{ client *Client } // a key for each Client: one never sees what another loaded (S01)
+	sessionKey struct{}
+)
 
 // GetSession returns the session of r. Below [Client.Wrap] or a guard it is loaded once a request; elsewhere each call loads
 // it. It sees only what c itself loaded. The error is [ErrNoSession].

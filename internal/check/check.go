@@ -108,6 +108,14 @@ func SigningAlg(alg, clientSecret string) error {
 	return nil
 }
 
+// OneOf checks a value that has few choices.
+func OneOf[T ~string](value T, choices ...T) error {
+	if !slices.Contains(choices, value) {
+		return fmt.Errorf("%q is unknown; use one of %q", value, choices)
+	}
+	return nil
+}
+
 // Scope checks one scope token.
 func Scope(s string) error {
 	if !scope.MatchString(s) {
