@@ -136,7 +136,7 @@ func (c *Client) Handler() http.Handler {
 // extended. A request without a session cookie is passed on as it is.
 func (c *Client) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if rt, ok := c.routes[trimSlash(r.URL.Path)]; ok {
+		if rt, ok := c.routes[strings.TrimSuffix(r.URL.Path, "/")]; ok {
 			c.serve(rt, w, r)
 			return
 		}
@@ -356,13 +356,12 @@ func (c *Client) fail(w http.ResponseWriter, r *http.Request, routeName string, 
 	} else if e.Err != nil {
 		c.log(r.Context(), slog.LevelInfo, "request refused", e)
 	}
-	h := w.Header()
-	page.Protect(h)
-	if e.Status == http.StatusUnauthorized {
-		h.Set("WWW-Authenticate", "Cookie") // 401 needs a challenge (RFC 9110 11.6.1), and no registered scheme fits
-	}
-	if e.Status == http.StatusServiceUnavailable {
-		h.Set("Retry-After", "5")
+	page.Protect(w.Header())
+	switch e.Status {
+	case http.StatusUnauthorized:
+		w.Header().Set("WWW-Authenticate", "Cookie") // 401 needs a challenge (RFC 9110 11.6.1); no registered scheme fits
+	case http.StatusServiceUnavailable:
+		w.Header().Set("Retry-After", "5")
 	}
 	if c.opts.OnError != nil {
 		c.opts.OnError(w, r, e)

@@ -360,9 +360,7 @@ func OptionsFromEnv() (Options, error) {
 	if e.Get("AUTH0_COOKIE_SECURE") == "false" && strings.HasPrefix(o.BaseURL, "https:") {
 		m.add("AUTH0_COOKIE_SECURE", "cannot be false for an https APP_BASE_URL; remove it")
 	}
-	for _, err := range e.Errs() {
-		m.check("environment", err)
-	}
+	m.check("environment", errors.Join(e.Errs()...))
 	for _, name := range e.Unread("OIDC_", "AUTH0_") {
 		slog.Warn("oidcauth: environment variable is not read", "name", name)
 	}

@@ -96,14 +96,12 @@ func (c *Client) serve(rt route, w http.ResponseWriter, r *http.Request) {
 // isRoute reports whether a decoded path, as a browser would ask for it, is one of the routes.
 func (c *Client) isRoute(path string) bool {
 	for _, route := range c.opts.Routes.named() {
-		if route.path != "-" && trimSlash(path) == c.basePath+route.path {
+		if route.path != "-" && strings.TrimSuffix(path, "/") == c.basePath+route.path {
 			return true
 		}
 	}
 	return false
 }
-
-func trimSlash(path string) string { return strings.TrimSuffix(path, "/") }
 
 // routeURL is the path of a route, base path included, or "" if the route is switched off.
 func (c *Client) routeURL(path, param, value string) string {
