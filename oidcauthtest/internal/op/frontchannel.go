@@ -1,0 +1,205 @@
+package op
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A grant is what one login gave the client. What it was made with does not change.
+type grant struct {
+	login                                     Login
+	nonce, challenge, scope, sid, redirectURI string
+	begun                                     time.Time
+
+	// Under Provider.mu.
+	newest, previous string // refresh tokens
+	rotated          time.Time
+	used, revoked    bool
+}
+
+// authorize answers an authentication request (OpenID Connect Core 3.1.2).
+func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
+	k, _ := p.now()
+	q := r.URL.Query()
+	if name := doubled(q); name != "" {
+		http.Error(w, "parameter "+name+" occurs twice", http.StatusBadRequest)
+		return
+	}
+	redirectURI := q.Get("redirect_uri")
+	if q.Get("client_id") != p.config.ClientID || !p.registered(redirectURI, false) {
+		http.Error(w, "unknown client_id, or redirect_uri that is not registered", http.StatusBadRequest)
+		return
+	}
+	response := url.Values{"iss": {p.config.Issuer}} // RFC 9207
+	if q.Has("state") {
+		response.Set("state", q.Get("state"))
+	}
+	problem := cmp.Or(k.AuthorizeError, invalid(q))
+	if problem == "" {
+		login, code, ok := p.authenticate(w, r)
+		if !ok {
+			return
+		}
+		problem = code
+		if problem == "" {
+			response.Set("code", p.newCode(login, q))
+		}
+	}
+	if problem != "" {
+		response.Set("error", problem)
+	}
+	if k.EditCallback != nil {
+		k.EditCallback(response)
+	}
+	sep := "?"
+	if strings.Contains(redirectURI, "?") {
+		sep = "&"
+	}
+	redirect(w, r, redirectURI+sep+response.Encode())
+}
+
+// doubled is the name of a parameter that occurs more than once, or "".
+func doubled(q url.Values) string {
+	for name, values := range q {
+		if len(values) > 1 {
+			return name
+		}
+	}
+	return ""
+}
+
+var (
+	challenge = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)
+	digits    = regexp.MustCompile(`^[0-9]{1,9}$`)
+)
+
+// invalid is the error code for an authorization request, or "" if there is nothing wrong with it.
+func invalid(q url.Values) string {
+	prompts := strings.Fields(q.Get("prompt"))
+	switch {
+	case q.Has("request"):
+		return "request_not_supported"
+	case q.Has("request_uri"):
+		return "request_uri_not_supported"
+	case q.Get("response_type") != "code":
+		return "unsupported_response_type"
+	case !slices.Contains(strings.Fields(q.Get("scope")), "openid"):
+		return "invalid_scope" // CS-08
+	case q.Get("code_challenge_method") != "S256", !challenge.MatchString(q.Get("code_challenge")),
+		q.Has("response_mode") && q.Get("response_mode") != "query",
+		q.Has("max_age") && !digits.MatchString(q.Get("max_age")),
+		slices.Contains(prompts, "none") && len(prompts) > 1: // OIDC-05
+		return "invalid_request"
+	}
+	return ""
+}
+
+func (p *Provider) authenticate(w http.ResponseWriter, r *http.Request) (Login, string, bool) {
+	if p.config.Authenticate != nil {
+		return p.config.Authenticate(w, r)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.user.Subject != "":
+		return p.user, "", true
+	case r.URL.Query().Get("prompt") == "none":
+		return Login{}, "login_required", true
+	}
+	return Login{}, "access_denied", true
+}
+
+func (p *Provider) newCode(l Login, q url.Values) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.At.IsZero() {
+		l.At = time.Now()
+	}
+	sid := random()
+	if p.knobs.SID != "" {
+		sid = strings.TrimPrefix(p.knobs.SID, "-")
+	}
+	code := "code-" + random()
+	p.codes[code] = &grant{
+		login: l, sid: sid, begun: time.Now(), nonce: q.Get("nonce"), challenge: q.Get("code_challenge"),
+		scope: q.Get("scope"), redirectURI: q.Get("redirect_uri"),
+	}
+	return code
+}
+
+func (p *Provider) registered(uri string, logout bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if logout {
+		return slices.Contains(p.config.PostLogoutURIs, uri)
+	}
+	return slices.Contains(p.config.RedirectURIs, uri)
+}
+
+// endSession ends a session that this provider does not have, and sends the browser back to a registered URL
+// (OpenID Connect RP-Initiated Logout 1.0 sections 2 and 3).
+func (p *Provider) endSession(w http.ResponseWriter, r *http.Request) {
+	if name := doubled(r.Form); name != "" {
+		http.Error(w, "parameter "+name+" occurs twice", http.StatusBadRequest)
+		return
+	}
+	hint, target := r.Form.Get("id_token_hint"), r.Form.Get("post_logout_redirect_uri")
+	p.mu.Lock()
+	issued := p.idTokens[hint]
+	p.mu.Unlock()
+	if hint != "" && !issued && p.config.CheckHints {
+		http.Error(w, "the id_token_hint was not issued here", http.StatusBadRequest)
+		return
+	}
+	// A hint names the client as well.
+	client := r.Form.Get("client_id") == p.config.ClientID || issued && !r.Form.Has("client_id")
+	if target != "" && (!client || !p.registered(target, true)) {
+		http.Error(w, "unknown client_id, or post-logout URL that is not registered", http.StatusBadRequest)
+		return
+	}
+	p.loggedOut(w, r, target, r.Form.Get("state"))
+}
+
+// v2Logout is Auth0's older logout: it compares URLs without their query and knows no state.
+func (p *Provider) v2Logout(w http.ResponseWriter, r *http.Request) {
+	target := r.Form.Get("returnTo")
+	compared, _, _ := strings.Cut(target, "?")
+	if target != "" && (r.Form.Get("client_id") != p.config.ClientID || !p.registered(compared, true)) {
+		http.Error(w, "unknown client_id, or returnTo that is not registered", http.StatusBadRequest)
+		return
+	}
+	p.loggedOut(w, r, target, "")
+}
+
+// loggedOut sends the browser to target, which is registered, or says that it is signed out.
+func (p *Provider) loggedOut(w http.ResponseWriter, r *http.Request, target, state string) {
+	u, err := url.Parse(target)
+	if target == "" || err != nil {
+		answer(w, http.StatusOK, map[string]any{"signed_out": true})
+		return
+	}
+	query := u.Query()
+	if state != "" {
+		query.Set("state", state)
+	}
+	if k, _ := p.now(); k.EditLogout != nil {
+		k.EditLogout(query)
+	}
+	u.RawQuery = query.Encode()
+	redirect(w, r, u.String())
+}
+
+// redirect never repeats a body: a form of ours may have held a password (RFC 9700 4.12).
+func redirect(w http.ResponseWriter, r *http.Request, target string) {
+	w.Header().Set("Location", target)
+	if r.Method == http.MethodPost {
+		w.WriteHeader(http.StatusSeeOther)
+		return
+	}
+	w.WriteHeader(http.StatusFound)
+}

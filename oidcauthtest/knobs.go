@@ -1,0 +1,83 @@
+package oidcauthtest
+
+import (
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/oidcauth/oidcauth/oidcauthtest/internal/op"
+)
+
+// Knobs change how a [Provider] behaves. The zero value is a correct provider that rotates refresh tokens, and revokes all
+// that came of a login when a refresh token of it is used again. Hooks run during requests, possibly of several at a time.
+type Knobs struct {
+	AccessTokenLifetime time.Duration // default 1 h
+	IDTokenLifetime     time.Duration // default 5 min
+	OmitExpiresIn       bool          // no expires_in in token responses
+	OmitRefreshToken    bool          // none, also for offline_access
+	KeepRefreshTokens   bool          // no rotation
+	ReuseOverlap        time.Duration // how long the refresh token before the newest goes on working; default not at all
+	OddRefreshTokens    bool          // any printable ASCII, spaces included
+	ClientAuth          string        // the only method accepted: client_secret_basic or client_secret_post; default both
+	SID                 string        // the claim sid; default one for each login; "-": none
+	ClaimsByScope       bool          // the user's claims are at UserInfo alone, and only those of the scopes asked for
+
+	SigningAlg              string // RS256, the default, or another of RSA, ES256, EdDSA, or HS256 with the client secret
+	SigningKey              string // "enc": a published one for encryption; "unpublished"; "public": HS256 with the public key
+	NoKeyIDs                int    // the key set has so many RSA keys without ids, and the last one signs; default ids as usual
+	DecoyKeys               bool   // the key set has further keys: of unknown kinds, for encryption, and with the same id
+	RotateKeysBeforeSigning bool   // each ID token is signed with a new key
+	JWKSPath                string // of the key set, below the issuer; default "/jwks"
+	SignUserInfo            bool   // UserInfo is a JWT, signed as ID tokens are
+
+	AuthorizeError string                        // the authorization endpoint answers with this error
+	EditMetadata   func(metadata map[string]any) // may change the answer, as all that follow
+	EditCallback   func(query url.Values)        // of the authorization response
+	EditTokens     func(response map[string]any) // of the token endpoint
+	EditIDToken    func(claims map[string]any)
+	EditHeader     func(header map[string]any) // of the ID token; alg "none" leaves it unsigned
+	MangleIDToken  func(jwt string) string     // returns what is sent instead
+	EditUserInfo   func(claims map[string]any)
+	EditLogout     func(query url.Values) // of the redirect after the logout
+}
+
+// A Request is one that a [Provider] received. It holds secrets: only tests should see it.
+type Request struct {
+	Endpoint string // discovery, jwks, authorize, token, userinfo, end_session, revoke, v2/logout, or "" for an unknown one
+	Method   string
+	URL      *url.URL
+	Form     url.Values // of query and body
+	Header   http.Header
+}
+
+// Change changes the provider's behaviour from now on, for all requests that begin later. f must not call the provider.
+// To undo everything: p.Change(func(k *Knobs) { *k = Knobs{} }).
+func (p *Provider) Change(f func(*Knobs)) {
+	p.op.Change(func(k *op.Knobs) { f((*Knobs)(k)) })
+}
+
+// EditIDToken lets f change the claims of all later ID tokens, after earlier calls and what [Provider.Misbehave] changes.
+func (p *Provider) EditIDToken(f func(claims map[string]any)) {
+	p.Change(func(k *Knobs) { k.EditIDToken = after(k.EditIDToken, f) })
+}
+
+// EditTokenResponse lets f change all later answers of the token endpoint, after earlier calls.
+func (p *Provider) EditTokenResponse(f func(response map[string]any)) {
+	p.Change(func(k *Knobs) { k.EditTokens = after(k.EditTokens, f) })
+}
+
+// EditMetadata lets f change all later answers to discovery, after earlier calls.
+func (p *Provider) EditMetadata(f func(metadata map[string]any)) {
+	p.Change(func(k *Knobs) { k.EditMetadata = after(k.EditMetadata, f) })
+}
+
+// after returns a hook that runs first, unless that is nil, and then f.
+func after[T any](first, f func(T)) func(T) {
+	if first == nil {
+		return f
+	}
+	return func(v T) {
+		first(v)
+		f(v)
+	}
+}
