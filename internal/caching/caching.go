@@ -1,53 +1,83 @@
-// Package caching decides what caches may do with a response that belongs to one user (RFC 9111, RFC 9213).
+// Package caching decides what caches may do with a response that belongs to one user (RFC 9111, RFC 9213). Its
+// functions are not safe for concurrent use of one header.
 package caching
 
 import (
 	"net/http"
+	"regexp"
 	"strings"
 )
 
+// noStore is for what no cache may keep. Either word would do for a cache that obeys RFC 9111; some know only one.
+const noStore = "private, no-store"
+
+// directive is one that every cache reads alike. A quoted string may hide a comma, and thereby words, from some of
+// them.
+var directive = regexp.MustCompile("^[0-9A-Za-z!#$%&'*+.^_`|~-]+(=[0-9A-Za-z!#$%&'*+.^_`|~-]+)?$") // RFC 9111 5.2
+
 // Forbid makes no-store win over whatever a handler said, in the headers of CDNs too (RFC 9213, S12).
 func Forbid(h http.Header) {
-	h.Set("Cache-Control", "private, no-store")
+	h.Set("Cache-Control", noStore)
 	h.Del("Expires")
 	h.Del("Pragma")
-	dropCDNHeaders(h)
+	dropOverrides(h)
 }
 
-// Restrict leaves a handler behind a guard the choice between no-store and a private cache.
+// Restrict leaves a handler behind a guard the choice between no-store and a private cache. What it said for shared
+// caches is dropped, and what not all caches would read alike, or nothing at all, is as good as no-store.
 func Restrict(h http.Header) {
 	VaryCookie(h)
-	dropCDNHeaders(h)
-	if v := h["Cache-Control"]; len(v) == 1 && v[0] == "private, no-store" {
+	dropOverrides(h)
+	// The usual case, without work: the handler left in place what the guard had set.
+	if v := h["Cache-Control"]; len(v) == 1 && v[0] == noStore {
 		return
 	}
-	var kept []string
-	private := false
-	for directive := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
-		directive = strings.TrimSpace(directive)
-		name, _, _ := strings.Cut(strings.ToLower(directive), "=")
-		switch name {
-		case "", "public", "s-maxage":
-			continue
-		}
-		private = private || strings.EqualFold(directive, "private") || strings.EqualFold(directive, "no-store")
-		kept = append(kept, directive)
-	}
-	switch {
-	case len(kept) == 0:
-		kept = []string{"private", "no-store"}
-	case !private:
-		kept = append([]string{"private"}, kept...)
-	}
-	h.Set("Cache-Control", strings.Join(kept, ", "))
+	h.Set("Cache-Control", restrict(strings.Join(h["Cache-Control"], ",")))
 }
 
-func dropCDNHeaders(h http.Header) {
+func restrict(said string) string {
+	kept, private := []string{"private"}, false
+	for d := range strings.SplitSeq(said, ",") {
+		d = strings.Trim(d, " \t")
+		name, value, _ := strings.Cut(strings.ToLower(d), "=")
+		switch {
+		case d == "":
+		case !directive.MatchString(d):
+			return noStore
+		case name == "private":
+			// With a value it is about single header fields only (RFC 9111 5.2.2.7).
+			private = private || value == ""
+		case name == "public", name == "s-maxage":
+		case name == "must-understand":
+			// It takes back no-store from a cache that knows the status (RFC 9111 5.2.2.3).
+		default:
+			kept = append(kept, d)
+		}
+	}
+	if len(kept) == 1 && !private {
+		return noStore
+	}
+	return strings.Join(kept, ", ")
+}
+
+// dropOverrides removes the headers by which some cache is told something else than by Cache-Control.
+func dropOverrides(h http.Header) {
 	for name := range h {
-		if name == "Surrogate-Control" || strings.HasSuffix(strings.ToLower(name), "cdn-cache-control") {
+		if overrides(name) {
 			delete(h, name)
 		}
 	}
+}
+
+func overrides(name string) bool {
+	canonical := http.CanonicalHeaderKey(name)
+	switch canonical {
+	case "Cache-Control":
+		return name != canonical // Header's methods do not find it, but net/http writes it
+	case "Surrogate-Control", "Edge-Control", "X-Accel-Expires", "X-Litespeed-Cache-Control":
+		return true
+	}
+	return strings.HasSuffix(canonical, "Cdn-Cache-Control") // RFC 9213 2.2
 }
 
 // VaryCookie says that the response depends on the cookie.

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// maxStream bounds one inflated stream and maxInflated all of a session, in bytes (THR-23).
-	maxStream   = 64 << 10
+	// maxPart bounds one token or document in a stream and maxInflated all of them, in bytes (THR-23).
+	maxPart     = 64 << 10
 	maxInflated = 256 << 10
 	// At level 1 compress/flate ignores a dictionary.
 	deflateLevel = 6
@@ -22,25 +22,30 @@ const (
 
 // dictionary is what headers and payloads of tokens tend to say, in the order in which providers tend to say it, the
 // likeliest last, where distances are short. It is part of the format: another text needs another version.
-const dictionary = `"given_name":"","family_name":"","preferred_username":"","middle_name":"",` +
-	`"profile":"","website":"","gender":"","birthdate":"",` +
+const dictionary = `"profile":"","website":"","gender":"","birthdate":"","middle_name":"",` +
 	`"zoneinfo":"Europe/","locale":"en-","phone_number":"+","phone_number_verified":true,` +
 	`"address":{"formatted":"","street_address":"","locality":"","region":"","postal_code":"","country":"` +
-	`"realm_access":{"roles":["resource_access":{"account":{"roles":["groups":["roles":["entitlements":["` +
-	`"tid":"","oid":"","ver":"2.0","uti":"","upn":"","unique_name":"","idp":"","hd":"","cid":"","uid":"","login":"` +
-	`"typ":"Bearer","session_state":"","allowed-origins":["https://","at_hash":"","c_hash":"","s_hash":"","nbf":17` +
-	`,"acr":"urn:","amr":["pwd","mfa","otp","hwk"],"auth_time":17,"org_name":"","gty":"authorization_code",` +
-	`{"typ":"JWT","alg":"ES256","kid":"{"alg":"PS256","typ":"at+jwt","x5t":"` +
+	`"groups":["entitlements":["hd":"","upn":"","unique_name":"","login":"","org_name":"",` +
+	`"gty":"authorization_code","c_hash":"","s_hash":"","session_state":"","x5t":"` +
+	`"acr":"1","allowed-origins":["https://"],"realm_access":{"roles":["offline_access","uma_authorization",` +
+	`"default-roles-"]},"resource_access":{"account":{"roles":["manage-account","manage-account-links",` +
+	`"view-profile"]}},"scope":"openid email profile","email_verified":true,"name":"",` +
+	`"preferred_username":"","given_name":"","family_name":"",` +
+	`"azpacr":"1","aio":"","oid":"","rh":"1.","roles":["tid":"","uti":"","ver":"2.0","ver":1,"cid":"","uid":"",` +
+	`"scp":["openid","acr":"urn:","amr":["pwd","mfa","otp","hwk"],"idp":"","nonce":"","at_hash":"",` +
+	`"auth_time":18,"nbf":18"typ":"ID","typ":"Bearer",` +
+	`{"kid":"","alg":"RS256"}{"typ":"JWT","alg":"RS256","kid":"{"alg":"ES256","kid":"PS256"` +
+	`api://.apps.googleusercontent.com/v2.0https://login.microsoftonline.com/` +
 	`.com","picture":"https://lh3.googleusercontent.com/a/=s96-c","picture":"https://s.gravatar.com/avatar/` +
 	`?s=480&r=pg&d=https%3A%2F%2Fcdn.auth0.com%2Favatars%2F.png",.jpg",` +
 	`google-oauth2|windowslt|waad|samlp|oidc|github|email|sms|@gmail.com","email_verified":false,` +
-	`"],"permissions":["create:","update:","delete:","write:","read:` +
-	`"/userinfo"],"iat":17,"exp":17,"scope":"openid profile email phone address offline_access read: write:` +
-	`","org_id":"org_","azp":"","jti":"","client_id":"","permissions":["read:","write:` +
-	`{"alg":"RS256","typ":"at+jwt","kid":""}{"iss":"","sub":"auth0|","aud":["https://` +
+	`"],"permissions":["admin:","create:","update:","delete:","write:","read:` +
 	`{"alg":"RS256","typ":"JWT","kid":""}{"nickname":"","name":"","picture":"https://` +
-	`","updated_at":"2026-01-01T00:00:00.000Z","email":"","email_verified":true,` +
-	`"sub":"auth0|","iat":17,"exp":17,"sid":"","nonce":"","org_id":"org_","iss":"https://`
+	`","updated_at":"2026-01-01T00:00:00.000Z","email":"","email_verified":true,"iss":"` +
+	`"aud":"","sub":"auth0|","iat":18,"exp":18,"sid":"","nonce":"","org_id":"org_userinfo` +
+	`"],"iat":18,"exp":18,"scope":"openid profile email phone address offline_access read: write:` +
+	`","org_id":"org_","azp":"","jti":"","client_id":"","permissions":["read:","write:` +
+	`","aud":["https://{"alg":"RS256","typ":"at+jwt","kid":""}{"iss":"`
 
 var errStream = errors.New("cookie: a compressed stream is not what its length says")
 
@@ -48,67 +53,75 @@ var errStream = errors.New("cookie: a compressed stream is not what its length s
 // passed through, which must be public by nature.
 type deflater struct {
 	dict    []byte
-	writers sync.Pool // of *writer
+	writers sync.Pool // of *flate.Writer
 	readers sync.Pool // of *inflater
 }
 
-type writer struct {
-	out bytes.Buffer
-	z   *flate.Writer
-}
-
-type inflater struct {
-	src strings.Reader
-	z   io.ReadCloser
-}
-
 func newDeflater(words []string) *deflater {
-	return &deflater{dict: []byte(dictionary + strings.Join(words, `","aud":"`))}
+	return &deflater{dict: []byte(dictionary + strings.Join(words, `","aud":"`) + `","sub":"auth0|`)}
 }
 
-// deflate compresses parts into one stream.
-func (d *deflater) deflate(parts ...[]byte) ([]byte, error) {
-	w, ok := d.writers.Get().(*writer)
+// deflate compresses text into a stream.
+func (d *deflater) deflate(text []byte) ([]byte, error) {
+	w, ok := d.writers.Get().(*flate.Writer)
 	if !ok {
-		z, err := flate.NewWriterDict(io.Discard, deflateLevel, d.dict)
-		if err != nil {
-			return nil, fmt.Errorf("cookie: deflate: %w", err)
-		}
-		w = &writer{z: z}
-	}
-	w.out.Reset()
-	w.z.Reset(&w.out)
-	for _, part := range parts {
-		if _, err := w.z.Write(part); err != nil {
+		var err error
+		if w, err = flate.NewWriterDict(io.Discard, deflateLevel, d.dict); err != nil {
 			return nil, fmt.Errorf("cookie: deflate: %w", err)
 		}
 	}
-	if err := w.z.Close(); err != nil {
+	var out bytes.Buffer
+	w.Reset(&out)
+	_, err := w.Write(text)
+	if err = errors.Join(err, w.Close()); err != nil {
 		return nil, fmt.Errorf("cookie: deflate: %w", err)
 	}
-	stream := bytes.Clone(bytes.TrimSuffix(w.out.Bytes(), []byte(streamTail)))
+	w.Reset(io.Discard)
 	d.writers.Put(w)
-	return stream, nil
+	return bytes.TrimSuffix(out.Bytes(), []byte(streamTail)), nil
 }
 
-// inflate returns the size bytes that stream holds. It never makes more, whatever the stream says.
-func (d *deflater) inflate(stream string, size int) ([]byte, error) {
+// An inflater reads one stream, as far as it is asked to.
+type inflater struct {
+	src  strings.Reader
+	z    io.ReadCloser
+	left int // bytes it may still make
+}
+
+// open returns an inflater for stream, to be closed.
+func (d *deflater) open(stream string) *inflater {
 	r, ok := d.readers.Get().(*inflater)
 	if !ok {
 		r = new(inflater)
 		r.z = flate.NewReaderDict(&r.src, d.dict)
 	}
 	r.src.Reset(stream + streamTail)
-	if err := r.z.(flate.Resetter).Reset(&r.src, d.dict); err != nil {
-		return nil, errStream
-	}
-	// One byte more, to see the end.
-	b := make([]byte, size+1)
-	n, err := io.ReadFull(r.z, b)
+	_ = r.z.(flate.Resetter).Reset(&r.src, d.dict) // It never fails.
+	r.left = maxInflated
+	return r
+}
+
+func (d *deflater) close(r *inflater) {
 	r.src.Reset("")
 	d.readers.Put(r)
-	if n != size || !errors.Is(err, io.ErrUnexpectedEOF) {
+}
+
+// next returns the next size bytes, a copy. It makes no more than the bounds allow, whatever size and stream say.
+func (r *inflater) next(size uint64) ([]byte, error) {
+	if size > maxPart || int(size) > r.left {
 		return nil, errStream
 	}
-	return b[:size:size], nil
+	r.left -= int(size)
+	b := make([]byte, size)
+	if _, err := io.ReadFull(r.z, b); err != nil {
+		return nil, errStream
+	}
+	return b, nil
+}
+
+// done reports whether the stream ends here.
+func (r *inflater) done() bool {
+	var more [1]byte
+	_, err := io.ReadFull(r.z, more[:])
+	return errors.Is(err, io.EOF)
 }

@@ -13,21 +13,26 @@
 //	box       = base64url without padding (nonce[24] ciphertext tag[16]), XChaCha20-Poly1305, or what a codec given makes
 //	name      = base64url(SHA-256(parts, each after its length in 8 bytes)), the codec's name argument
 //	identity  = version[1] mark[8] cookies[1] id[32] issuer subject sid created seen end began expiry generation
-//	tokens    = version[1] mark[8] id-token claims userinfo refresh n × access-token n × (key value)
+//	tokens    = version[1] mark[8] stream n × access-token id-token claims userinfo refresh n × (key value)
 //	mark      = the first 8 bytes of the digest behind the name
 //
 // Numbers are varints, text and bytes follow their length. Times are differences from the creation. The mark repeats
 // inside what the name says outside, so that a codec which ignores names still opens no box in another's place.
 //
-// A token that is a JWT, and that re-encoding restores exactly, is stored as
+// The stream is one deflate stream with a preset dictionary, without its last four bytes, which are always the same. It
+// has what is public by nature and nothing else, in the order of the fields, of which the most wanted comes first:
 //
-//	1 len(header) len(payload) stream signature
+//	stream    = n × (header payload) of access tokens, header payload of the ID token, claims, userinfo
 //
-// where only header and payload, public by nature, are deflated, a stream per token without its last four bytes, which
-// are always the same; anything else is stored as it is, after a 0. Audience and scopes are places in the payload
-// where it holds them. What is secret never passes a compressor, so that lengths say nothing of it. Claims and user
-// info, JSON objects, are a stream each, or absent, or plain, as their first byte says. The claims of an ID token that
-// is kept are its payload and are stored once.
+// Each is absent if its field is stored in another way. The field says how long it is. A token that is a JWT, and that
+// re-encoding restores exactly, is stored as
+//
+//	1 len(header payload) len(header) signature
+//
+// and any other one as it is, after a 0. Audience and scopes are places in the payload where it holds them. Claims and
+// user info are JSON objects in the stream (2), the payload of the ID token that is kept (3), or as they are (0). What
+// is secret, signatures, refresh and opaque tokens and values, never passes a compressor, so that lengths say nothing
+// of it.
 //
 // A value that is too long for one cookie is cut: the first part under the name itself, the others under the name with
 // ".1" to ".4" added. How many there are is sealed in the identity.

@@ -22,6 +22,14 @@ func (c *Sessions) UnpackTokens(id *Identity, plain []byte) (*Tokens, error) {
 	return c.z.unpackTokens(c.tokens(id).mark, string(plain), allParts)
 }
 
+func (c *Sessions) UnpackAccess(id *Identity, plain []byte) ([]AccessToken, error) {
+	t, err := c.z.unpackTokens(c.tokens(id).mark, string(plain), accessPart)
+	if err != nil {
+		return nil, err
+	}
+	return t.Access, nil
+}
+
 // Forge seals two plaintexts as they are into the value of a session.
 func (c *Sessions) Forge(id *Identity, identity, tokens []byte) (string, error) {
 	box, err := seal(c.codecs, c.identity.name, identity)

@@ -53,26 +53,32 @@ func FuzzRoundTrip(f *testing.F) {
 	})
 }
 
-// FuzzUnpack: plaintexts of any kind are read or refused, and what is read can be written again.
+// FuzzUnpack: plaintexts of any kind are read or refused, in part as in whole, and what is read can be written again.
 func FuzzUnpack(f *testing.F) {
 	c := cookie.NewSessions(reference.options())
 	id := reference.identity()
-	packed, err := c.PackTokens(&id, longTokens(40))
-	if err != nil {
-		f.Fatal(err)
+	var start []byte
+	for _, tokens := range []*cookie.Tokens{longTokens(40), reference.tokens(f)} {
+		packed, err := c.PackTokens(&id, tokens)
+		if err != nil {
+			f.Fatal(err)
+		}
+		start = packed[:9:9]
+		f.Add(packed[9:])
 	}
-	f.Add(packed[9:])
 	f.Add(c.PackIdentity(&id, 1)[9:])
-	start := bytes.Clone(packed[:9])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if id, cookies, ok := c.UnpackIdentity(append(c.PackIdentity(&id, 1)[:9], b...)); ok {
 			if again, n, ok := c.UnpackIdentity(c.PackIdentity(&id, cookies)); !ok || n != cookies || again != id {
 				t.Fatalf("identity %+v, then %+v", id, again)
 			}
 		}
-		tokens, err := c.UnpackTokens(&id, append(bytes.Clone(start), b...))
+		tokens, err := c.UnpackTokens(&id, append(start, b...))
 		if err != nil {
 			return
+		}
+		if access, err := c.UnpackAccess(&id, append(start, b...)); err != nil || !reflect.DeepEqual(access, tokens.Access) {
+			t.Fatalf("access tokens alone: %+v, %v, with the others: %+v", access, err, tokens.Access)
 		}
 		packed, err := c.PackTokens(&id, tokens)
 		if err != nil {

@@ -150,55 +150,64 @@ func deflated(t *testing.T, doc []byte) []byte {
 }
 
 // THR-23: bombs, and lengths that lie. Only someone with the key can make them, or a bug of ours.
-func TestStreamsAreBounded(t *testing.T) {
+func TestStreamIsBounded(t *testing.T) {
 	t.Parallel()
 	c := cookie.NewSessions(reference.options())
 	id := reference.identity()
 	const kib = 1 << 10
-	zeros := func(n int) []byte { return bytes.Repeat([]byte{'0'}, n) }
-	small := deflated(t, zeros(100))
-	most := deflated(t, zeros(64*kib))
-	bomb := deflated(t, zeros(16<<20))
-	// What follows the ID token in otherwise empty tokens: claims, user info, refresh token, access tokens, values.
-	rest := []any{0, 0, 0, 0, 0, 0, 0}
-	jwt := func(header, payload any, stream []byte) []any {
-		return append([]any{1, header, payload, stream, []byte("sig")}, rest...)
+	stream := func(n int) []byte { return deflated(t, bytes.Repeat([]byte{'0'}, n)) }
+	empty, small, bomb := stream(0), stream(100), stream(16<<20)
+	// What follows the ID token in otherwise empty tokens: claims, user info, refresh token, values.
+	rest := []any{0, 0, 0, 0, 0, 0}
+	idToken := func(stream []byte, size, header any) []any {
+		return append([]any{stream, 0, 1, size, header, []byte("sig")}, rest...)
 	}
-	var four []any
-	for range 4 {
-		four = append(four, 1, 0, 64*kib, most, []byte("s"), 0, 0, 0, 0, 0, 0)
+	access := func(n int) (parts []any) {
+		for range n {
+			parts = append(parts, 1, 64*kib, 0, []byte("sig"), 0, 0, 0, 0, 0, 0)
+		}
+		return parts
 	}
-	five := []any{0, 0, 0, 0, 0, 4} // Behind an ID token.
+	opaque := []any{empty, 1, 0, 0} // An empty access token, its type next.
 	tests := map[string]struct {
 		parts []any
 		want  bool
 	}{
-		"honest":                      {jwt(50, 50, small), true},
-		"the most there may be":       {jwt(0, 64*kib, most), true},
-		"one more":                    {jwt(1, 64*kib, deflated(t, zeros(64*kib+1))), false},
-		"bomb that says so":           {jwt(0, 16<<20, bomb), false},
-		"bomb that says it is small":  {jwt(50, 50, bomb), false},
-		"bomb that says 64 KiB":       {jwt(0, 64*kib, bomb), false},
-		"less than it says":           {jwt(50, 51, small), false},
-		"more than it says":           {jwt(50, 49, small), false},
-		"lengths that overflow":       {jwt(^uint64(0), 101, small), false},
-		"no stream":                   {jwt(50, 50, zeros(40)), false},
-		"empty stream":                {jwt(50, 50, nil), false},
-		"unknown form":                {append([]any{3, zeros(9)}, rest...), false},
-		"four streams of 64 KiB":      {slices.Concat([]any{0, 0, 0, 0, 0, 0, 0, 4}, four, []any{0}), true},
-		"five streams of 64 KiB":      {slices.Concat(jwt(0, 64*kib, most)[:5], five, four, []any{0}), false},
-		"a thousand million tokens":   {[]any{0, 0, 0, 0, 0, 0, 0, 1 << 30}, false},
-		"2^64 - 1 values":             {[]any{0, 0, 0, 0, 0, 0, 0, 0, ^uint64(0)}, false},
-		"a text of 2^64 - 1 bytes":    {[]any{0, ^uint64(0)}, false},
-		"claims of no ID token":       {[]any{0, 0, 2, 0, 0, 0, 0, 0}, false},
-		"user info of no ID token":    {[]any{0, 0, 0, 0, 2, 0, 0, 0}, false},
-		"audience outside the token":  {[]any{0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, 1, 0, 0, 0, 0, 0}, false},
-		"audience far outside of it":  {[]any{0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 3, ^uint64(0), 0, 0, 0, 0, 0}, false},
-		"type inside the usual one":   {[]any{0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0}, true},
-		"type beyond the usual one":   {[]any{0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 7, 4, 0, 0, 0, 0, 0, 0}, false},
-		"number that does not end":    {[]any{0, strings.Repeat("\xff", 11)}, false},
-		"nothing behind the refresh":  {[]any{0, 0, 0, 0, 0, 0, 0}, false},
-		"nothing at all in the token": {[]any{0, 0, 0, 0, 0, 0, 0, 0, 0}, true},
+		"honest":                       {idToken(small, 100, 50), true},
+		"the most there may be of one": {idToken(stream(64*kib), 64*kib, 0), true},
+		"one more":                     {idToken(stream(64*kib+1), 64*kib+1, 1), false},
+		"bomb that says so":            {idToken(bomb, 16<<20, 0), false},
+		"bomb that says it is small":   {idToken(bomb, 100, 50), false},
+		"bomb that says 64 KiB":        {idToken(bomb, 64*kib, 0), false},
+		"less than it says":            {idToken(small, 101, 50), false},
+		"more than it says":            {idToken(small, 99, 50), false},
+		"a size of 2^64 - 1":           {idToken(small, ^uint64(0), 50), false},
+		"all of it header":             {idToken(small, 100, 100), true},
+		"header behind the end":        {idToken(small, 100, 101), false},
+		"header far behind it":         {idToken(small, 100, ^uint64(0)), false},
+		"no stream":                    {idToken(bytes.Repeat([]byte{'0'}, 40), 100, 50), false},
+		"empty stream":                 {idToken(nil, 100, 50), false},
+		"a stream nobody reads":        {slices.Concat([]any{small, 0, 0, 0}, rest), false},
+		"unknown form":                 {slices.Concat([]any{small, 0, 4, 100}, rest), false},
+		"form of JSON for a token":     {slices.Concat([]any{small, 0, 2, 100}, rest), false},
+		"claims in the stream":         {[]any{small, 0, 0, 0, 2, 100, 0, 0, 0, 0}, true},
+		"form of a token for claims":   {[]any{small, 0, 0, 0, 1, 100, 50, 0, 0, 0, 0, 0}, false},
+		"four tokens of 64 KiB":        {slices.Concat([]any{stream(256 * kib), 4}, access(4), []any{0, 0}, rest), true},
+		"and one byte": {
+			slices.Concat([]any{stream(256*kib + 1), 4}, access(4), []any{1, 1, 0, 0}, rest), false,
+		},
+		"a thousand million tokens":    {[]any{empty, 1 << 30}, false},
+		"2^64 - 1 values":              {[]any{empty, 0, 0, 0, 0, 0, 0, 0, 0, ^uint64(0)}, false},
+		"a text of 2^64 - 1 bytes":     {[]any{empty, 0, 0, ^uint64(0)}, false},
+		"claims of no ID token":        {[]any{empty, 0, 0, 0, 3, 0, 0, 0, 0}, false},
+		"user info of an ID token":     {[]any{small, 0, 1, 100, 50, 0, 3, 3, 0, 0}, false},
+		"audience outside the token":   {slices.Concat(opaque, []any{0, 3, 1, 0, 0, 0, 0, 0, 0}, rest), false},
+		"audience far outside of it":   {slices.Concat(opaque, []any{0, 3, ^uint64(0), 0, 0, 0, 0, 0, 0}, rest), false},
+		"type inside the usual one":    {slices.Concat(opaque, []any{7, 0, 0, 0, 0, 0, 0, 0, 0}, rest), true},
+		"type beyond the usual one":    {slices.Concat(opaque, []any{7, 4, 0, 0, 0, 0, 0, 0, 0}, rest), false},
+		"number that does not end":     {[]any{empty, 0, 0, strings.Repeat("\xff", 11)}, false},
+		"nothing behind the refresh":   {[]any{empty, 0, 0, 0, 0, 0, 0, 0, 0}, false},
+		"nothing at all in the tokens": {[]any{empty, 0, 0, 0, 0, 0, 0, 0, 0, 0}, true},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -210,6 +219,61 @@ func TestStreamsAreBounded(t *testing.T) {
 				t.Error("tokens beside an error")
 			}
 		})
+	}
+}
+
+// Access tokens come first in the stream, then claims: who asks for them does not wait for what is behind.
+func TestTokensAreReadAsFarAsTheyAreWanted(t *testing.T) {
+	t.Parallel()
+	c := cookie.NewSessions(reference.options())
+	id := reference.identity()
+	doc := []byte(`{"a":1}`)
+	// The claims' block is followed by one that no reader can inflate.
+	var b bytes.Buffer
+	w, err := flate.NewWriter(&b, 9)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := w.Write(bytes.Repeat(doc, 2)); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stream := append(b.Bytes(), "\xff\xff\xff"...)
+	access := []any{stream, 1, 1, 14, 7, []byte("sig"), 0, 0, 0, 0, 0, 0}
+	claims := slices.Concat(access, []any{1, 14, 7, []byte("sig"), 3})
+	others := slices.Concat(claims, []any{2, 7, 0, 0})
+	for name, tt := range map[string]struct {
+		parts          []any
+		access, claims bool
+	}{
+		"cut in an access token":      {access[:8], false, false},
+		"cut behind access tokens":    {access, true, false},
+		"cut behind claims":           {claims, true, true},
+		"user info not in the stream": {others, true, true},
+	} {
+		value, err := c.Forge(&id, c.PackIdentity(&id, 1), crafted(t, c, &id, tt.parts...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s cookie.Session
+		if !c.Load(cookieOf(value), &s) {
+			t.Fatalf("%s: no session", name)
+		}
+		list, err := c.AccessTokens(&s)
+		if (err == nil) != tt.access || tt.access && list[0].Token != segment(`{"a":1}`)+"."+segment(`{"a":1}`)+".c2ln" {
+			t.Errorf("%s: access tokens %v, %v", name, list, err)
+		}
+		got, err := c.Claims(&s)
+		if (err == nil) != tt.claims || tt.claims && !bytes.Equal(got, doc) {
+			t.Errorf("%s: claims %s, %v", name, got, err)
+		}
+		if tokens, err := c.Tokens(&s); err == nil {
+			t.Errorf("%s: tokens %+v", name, tokens)
+		}
 	}
 }
 

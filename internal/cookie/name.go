@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Name is the default name of a cookie: with the prefix __Host- over https, or __Secure- if it has a Domain, and with the
-// application's base path at its end, different paths differently, since the prefix wants Path=/ (S43).
+// Name is the default name of a cookie: with the prefix __Host- over https, or __Secure- if it has a Domain, and with
+// the application's base path at its end, different paths differently, since the prefix wants Path=/ (S43).
 func Name(kind, basePath string, secure, hasDomain bool) string {
 	var b strings.Builder
 	switch {

@@ -76,8 +76,9 @@ func (p person) idPayload() string {
 
 func (p person) accessPayload() string {
 	return fmt.Sprintf(`{"iss":%q,"sub":%q,"aud":[%q,%q],"iat":1773480413,"exp":1773566813,"scope":%q,"org_id":%q,`+
-		`"jti":%q,"client_id":%q,"permissions":%s}`,
-		p.issuer, p.subject, p.api, p.issuer+"userinfo", p.scopes, p.org, p.jti, p.client, p.permissions)
+		`"sid":%q,"jti":%q,"azp":%q,"client_id":%q,"permissions":%s}`,
+		p.issuer, p.subject, p.api, p.issuer+"userinfo", p.scopes, p.org, p.sid, p.jti, p.client, p.client,
+		p.permissions)
 }
 
 func (p person) identity() cookie.Identity {
@@ -187,8 +188,8 @@ func write(t testing.TB, c *cookie.Sessions, s *cookie.Session) jar {
 	return j
 }
 
-// performance.md, "The reference session": one cookie of at most 1,750 characters, and a session that was not looked at
-// while developing stays within 5 %.
+// performance.md, "The reference session": one cookie of at most 1,750 characters, of which a hundred are left to
+// sessions with longer tokens, and a session that was not looked at while developing stays within 5 %.
 func TestReferenceSessionFitsOneSmallCookie(t *testing.T) {
 	t.Parallel()
 	size := func(p person) int {
@@ -206,11 +207,14 @@ func TestReferenceSessionFitsOneSmallCookie(t *testing.T) {
 		tokens := p.tokens(t)
 		t.Logf("%s: id token %d, access token %d, refresh %d, email %d, picture %d", p.name, len(tokens.IDToken),
 			len(tokens.Access[0].Token), len(tokens.Refresh), len(p.email), len(p.picture))
+		if n := len(tokens.Access[0].Token); n < 1200 {
+			t.Errorf("%s: an access token of %d characters proves nothing, want 1200", p.name, n)
+		}
 	}
 	ref, held := size(reference), size(heldOut)
 	t.Logf("reference %d, held out %d", ref, held)
-	if ref > 1750 {
-		t.Errorf("reference session: %d characters, want at most 1750", ref)
+	if ref > 1650 {
+		t.Errorf("reference session: %d characters, want at most 1650", ref)
 	}
 	if float64(held) > 1.05*float64(ref) {
 		t.Errorf("held-out session: %d characters, want at most 5 %% more than %d", held, ref)

@@ -196,6 +196,10 @@ func TestLengthsDoNotDependOnSecrets(t *testing.T) {
 		"signature": func(name string, hit bool) *cookie.Tokens {
 			return &cookie.Tokens{IDToken: signed(name, r.guessed(guess[1], hit)), Access: secret.Access}
 		},
+		"signature of an access token": func(name string, hit bool) *cookie.Tokens {
+			token := signed(name, r.guessed(guess[1], hit))
+			return &cookie.Tokens{IDToken: signed(name, "sig"), Access: []cookie.AccessToken{{Token: token}}}
+		},
 		"opaque access token": func(name string, hit bool) *cookie.Tokens {
 			return &cookie.Tokens{
 				IDToken: signed(name, "sig"), Access: []cookie.AccessToken{{Token: r.guessed(guess[2], hit)}},
@@ -207,13 +211,20 @@ func TestLengthsDoNotDependOnSecrets(t *testing.T) {
 				IDToken: signed(name, "sig"), Access: []cookie.AccessToken{{Token: part + "." + part + "." + part}},
 			}
 		},
+		"tokens with an opaque header or payload": func(name string, hit bool) *cookie.Tokens {
+			part := segment(r.guessed(guess[1], hit))
+			return &cookie.Tokens{
+				IDToken: signed(name, "sig"),
+				Access:  []cookie.AccessToken{{Token: "e30." + part + ".c2ln"}, {Token: part + ".e30.c2ln"}},
+			}
+		},
 		"value": func(name string, hit bool) *cookie.Tokens {
 			v := r.guessed(guess[0], hit)
 			return &cookie.Tokens{IDToken: signed(name, "sig"), Values: map[string][]byte{"k": []byte(`"` + v + `"`)}}
 		},
 	}
 	for name, make := range tests {
-		for i := range 400 {
+		for i := range 100 {
 			claim := guess[i%len(guess)][:20]
 			a := newSession(t, c, reference.identity(), make(claim, true))
 			b := newSession(t, c, reference.identity(), make(claim, false))
@@ -221,6 +232,35 @@ func TestLengthsDoNotDependOnSecrets(t *testing.T) {
 				t.Fatalf("%s: %d octets for a right guess, %d for a wrong one", name, got, want)
 			}
 		}
+	}
+}
+
+// S22: what a thief wants is in the plaintext letter for letter, so it has passed no compressor.
+func TestSecretsAreStoredAsTheyAre(t *testing.T) {
+	t.Parallel()
+	c := cookie.NewSessions(reference.options())
+	id := reference.identity()
+	// All of it would compress well.
+	secret := func(kind string) string { return strings.Repeat(kind+" openid profile email ", 9) }
+	jwt := func(signature string) string {
+		return segment(`{"alg":"RS256"}`) + "." + segment(reference.idPayload()) + "." + segment(signature)
+	}
+	packed, err := c.PackTokens(&id, &cookie.Tokens{
+		IDToken: jwt(secret("ID token")),
+		Refresh: secret("refresh"),
+		Access:  []cookie.AccessToken{{Token: jwt(secret("JWT"))}, {Token: secret("opaque")}, {Token: secret("a.b.c")}},
+		Values:  map[string][]byte{"k": []byte(`{"v":"` + secret("value") + `"}`)},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"ID token", "refresh", "JWT", "opaque", "a.b.c", "value"} {
+		if !bytes.Contains(packed, []byte(secret(kind))) {
+			t.Errorf("%s: not as it is", kind)
+		}
+	}
+	if bytes.Contains(packed, []byte(reference.email)) {
+		t.Error("claims are not compressed")
 	}
 }
 

@@ -156,7 +156,8 @@ func (c *Sessions) Tokens(s *Session) (*Tokens, error) {
 	return c.unpack(s, allParts)
 }
 
-// AccessTokens opens the access tokens of s alone, in about half the time. Errors are those of [Sessions.Tokens].
+// AccessTokens opens the access tokens of s and reads no further. Errors are those of [Sessions.Tokens], as far as it
+// reads.
 func (c *Sessions) AccessTokens(s *Session) ([]AccessToken, error) {
 	t, err := c.unpack(s, accessPart)
 	if err != nil {
@@ -165,7 +166,7 @@ func (c *Sessions) AccessTokens(s *Session) ([]AccessToken, error) {
 	return t.Access, nil
 }
 
-// Claims opens the claims of s alone, in about half the time. Errors are those of [Sessions.Tokens].
+// Claims opens the claims of s and reads no further. Errors are those of [Sessions.Tokens], as far as it reads.
 func (c *Sessions) Claims(s *Session) ([]byte, error) {
 	t, err := c.unpack(s, claimsPart)
 	if err != nil {
@@ -174,7 +175,7 @@ func (c *Sessions) Claims(s *Session) ([]byte, error) {
 	return t.Claims, nil
 }
 
-func (c *Sessions) unpack(s *Session, want part) (*Tokens, error) {
+func (c *Sessions) unpack(s *Session, last part) (*Tokens, error) {
 	if s.sealed == "" {
 		return new(Tokens), nil
 	}
@@ -182,7 +183,7 @@ func (c *Sessions) unpack(s *Session, want part) (*Tokens, error) {
 	if !ok {
 		return nil, errTokens
 	}
-	return c.z.unpackTokens(l.mark, string(plain), want)
+	return c.z.unpackTokens(l.mark, string(plain), last)
 }
 
 // SetTokens seals t as the tokens of s, under its identity's id and generation: set those first. If the session would

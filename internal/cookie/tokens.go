@@ -2,7 +2,6 @@ package cookie
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -46,68 +45,78 @@ const usualType = "Bearer"
 // How a token, claims or user info are written.
 const (
 	formPlain   = 0 // as it is
-	formJWT     = 1 // of a token: header and payload deflated, the signature as raw bytes
-	formDeflate = 1 // of JSON: deflated
-	formPayload = 2 // of claims: the ID token's payload
+	formJWT     = 1 // of a token: header and payload in the stream, the signature as raw bytes
+	formStream  = 2 // of JSON: in the stream
+	formPayload = 3 // of claims: the ID token's payload
 )
 
-// A packer writes tokens. Its budget is that of the reader, so that it never writes what would be refused.
+// A packer writes tokens: what is public by nature into a stream, everything else beside it.
 type packer struct {
-	b      []byte
-	z      *deflater
-	budget int
-	err    error
+	public, rest []byte
 }
 
 func (z *deflater) packTokens(mark string, t *Tokens) ([]byte, error) {
-	p := packer{b: make([]byte, 0, 2048), z: z, budget: maxInflated}
-	p.b = append(p.b, version)
-	p.b = append(p.b, mark...)
+	p := packer{rest: make([]byte, 0, 1024)}
+	p.rest = binary.AppendUvarint(p.rest, uint64(len(t.Access)))
+	for i := range t.Access {
+		p.access(&t.Access[i])
+	}
 	payload := p.token(t.IDToken)
 	if payload != nil && (len(t.Claims) == 0 || bytes.Equal(payload, t.Claims)) {
-		p.b = append(p.b, formPayload)
+		p.rest = append(p.rest, formPayload)
 	} else {
 		p.json(t.Claims)
 	}
 	p.json(t.UserInfo)
-	p.b = appendText(p.b, t.Refresh)
-	p.b = binary.AppendUvarint(p.b, uint64(len(t.Access)))
-	for i := range t.Access {
-		p.access(&t.Access[i])
-	}
-	p.b = binary.AppendUvarint(p.b, uint64(len(t.Values)))
+	p.rest = appendText(p.rest, t.Refresh)
+	p.rest = binary.AppendUvarint(p.rest, uint64(len(t.Values)))
 	for _, key := range slices.Sorted(maps.Keys(t.Values)) {
-		p.b = appendText(p.b, key)
-		p.b = appendText(p.b, t.Values[key])
+		p.rest = appendText(p.rest, key)
+		p.rest = appendText(p.rest, t.Values[key])
 	}
-	return p.b, p.err
+	stream, err := z.deflate(p.public)
+	if err != nil {
+		return nil, err
+	}
+	b := make([]byte, 0, len(mark)+len(stream)+len(p.rest)+8)
+	b = append(b, version)
+	b = append(b, mark...)
+	b = appendText(b, stream)
+	return append(b, p.rest...), nil
 }
 
 // token writes a token and returns its payload if it was a JWT that could be taken apart.
 func (p *packer) token(token string) (payload []byte) {
-	header, payload, signature, ok := splitJWT(token)
-	if !ok || !p.spend(len(header)+len(payload)) {
-		p.b = append(p.b, formPlain)
-		p.b = appendText(p.b, token)
+	text, header, signature, ok := splitJWT(token)
+	if !ok || !p.publish(text) {
+		p.rest = append(p.rest, formPlain)
+		p.rest = appendText(p.rest, token)
 		return nil
 	}
-	p.b = append(p.b, formJWT)
-	p.b = binary.AppendUvarint(p.b, uint64(len(header)))
-	p.b = binary.AppendUvarint(p.b, uint64(len(payload)))
-	p.stream(header, payload)
-	p.b = appendText(p.b, signature)
-	return payload
+	p.rest = append(p.rest, formJWT)
+	p.rest = binary.AppendUvarint(p.rest, uint64(len(text)))
+	p.rest = binary.AppendUvarint(p.rest, uint64(header))
+	p.rest = appendText(p.rest, signature)
+	return text[header:]
 }
 
 func (p *packer) json(doc []byte) {
-	if !isObject(doc) || !p.spend(len(doc)) {
-		p.b = append(p.b, formPlain)
-		p.b = appendText(p.b, doc)
+	if !isObject(doc) || !p.publish(doc) {
+		p.rest = append(p.rest, formPlain)
+		p.rest = appendText(p.rest, doc)
 		return
 	}
-	p.b = append(p.b, formDeflate)
-	p.b = binary.AppendUvarint(p.b, uint64(len(doc)))
-	p.stream(doc)
+	p.rest = append(p.rest, formStream)
+	p.rest = binary.AppendUvarint(p.rest, uint64(len(doc)))
+}
+
+// publish adds text to the stream unless the reader would refuse that much.
+func (p *packer) publish(text []byte) bool {
+	if len(text) > maxPart || len(text) > maxInflated-len(p.public) {
+		return false
+	}
+	p.public = append(p.public, text...)
+	return true
 }
 
 func (p *packer) access(a *AccessToken) {
@@ -116,8 +125,8 @@ func (p *packer) access(a *AccessToken) {
 	p.known(payload, a.Audience)
 	p.known(payload, a.Scope)
 	p.known(payload, a.Requested)
-	p.b = binary.AppendVarint(p.b, a.Issued)
-	p.b = binary.AppendVarint(p.b, a.Expiry-a.Issued)
+	p.rest = binary.AppendVarint(p.rest, a.Issued)
+	p.rest = binary.AppendVarint(p.rest, a.Expiry-a.Issued)
 }
 
 // known writes a text, or where it is in one that the reader knows as well: a JWT repeats what it was asked for. It
@@ -125,48 +134,35 @@ func (p *packer) access(a *AccessToken) {
 func (p *packer) known(known []byte, s string) {
 	at := bytes.Index(known, []byte(s))
 	if s == "" || at < 0 {
-		p.b = binary.AppendUvarint(p.b, uint64(len(s))<<1)
-		p.b = append(p.b, s...)
+		p.rest = binary.AppendUvarint(p.rest, uint64(len(s))<<1)
+		p.rest = append(p.rest, s...)
 		return
 	}
-	p.b = binary.AppendUvarint(p.b, uint64(len(s))<<1|1)
-	p.b = binary.AppendUvarint(p.b, uint64(at))
+	p.rest = binary.AppendUvarint(p.rest, uint64(len(s))<<1|1)
+	p.rest = binary.AppendUvarint(p.rest, uint64(at))
 }
 
-func (p *packer) stream(parts ...[]byte) {
-	stream, err := p.z.deflate(parts...)
-	if err != nil {
-		p.err = err
-	}
-	p.b = appendText(p.b, stream)
-}
-
-// spend reports whether n more bytes may be compressed.
-func (p *packer) spend(n int) bool {
-	if n > maxStream || n > p.budget {
-		return false
-	}
-	p.budget -= n
-	return true
-}
-
-// splitJWT decodes the segments of a compact JWS, if encoding them again gives the same token. Header and payload must
-// be JSON objects: an opaque token that happens to have two full stops must not be compressed.
-func splitJWT(token string) (header, payload, signature []byte, ok bool) {
+// splitJWT decodes the segments of a compact JWS, if encoding them again gives the same token: header and payload into
+// one text, of which header bytes are the header. Both must be JSON objects: an opaque token that happens to have two
+// full stops must not be compressed.
+func splitJWT(token string) (text []byte, header int, signature []byte, ok bool) {
 	segments := strings.Split(token, ".")
 	if len(segments) != 3 {
-		return nil, nil, nil, false
+		return nil, 0, nil, false
 	}
-	decoded := make([][]byte, len(segments))
+	var ends [3]int
 	for i, s := range segments {
-		b, err := encoding.DecodeString(s)
-		if err != nil || encoding.EncodedLen(len(b)) != len(s) {
-			return nil, nil, nil, false
+		start := len(text)
+		var err error
+		text, err = encoding.AppendDecode(text, []byte(s))
+		if err != nil || encoding.EncodedLen(len(text)-start) != len(s) {
+			return nil, 0, nil, false
 		}
-		decoded[i] = b
+		ends[i] = len(text)
 	}
-	ok = isObject(decoded[0]) && isObject(decoded[1])
-	return decoded[0], decoded[1], decoded[2], ok
+	text, signature = text[:ends[1]], text[ends[1]:]
+	ok = isObject(text[:ends[0]]) && isObject(text[ends[0]:])
+	return text, ends[0], signature, ok
 }
 
 func isObject(doc []byte) bool {
@@ -178,75 +174,74 @@ func marked(plain []byte, mark string) bool {
 	return len(plain) > len(mark) && plain[0] == version && string(plain[1:1+len(mark)]) == mark
 }
 
-// A part is what of the tokens is wanted. The rest is skipped: inflating takes the most time.
+// A part is how far tokens are read: what is wanted most comes first.
 type part uint8
 
 const (
-	claimsPart part = 1 << iota
-	accessPart
-	otherParts
-	allParts = claimsPart | accessPart | otherParts
+	accessPart part = iota
+	claimsPart
+	allParts
 )
 
 // An unpacker reads what a packer wrote.
 type unpacker struct {
 	reader
-	z      *deflater
-	budget int
+	public *inflater
 }
 
-func (z *deflater) unpackTokens(mark, plain string, want part) (*Tokens, error) {
-	u := unpacker{reader: reader{rest: plain}, z: z, budget: maxInflated}
+func (z *deflater) unpackTokens(mark, plain string, last part) (*Tokens, error) {
+	u := unpacker{reader: reader{rest: plain}}
 	if u.octet() != version || u.take(8) != mark {
 		return nil, errTokens
 	}
+	u.public = z.open(u.text())
+	defer z.close(u.public)
 	t := new(Tokens)
-	var payload []byte
-	t.IDToken, payload = u.token(want&(claimsPart|otherParts) != 0)
-	t.Claims = u.json(payload, want&claimsPart != 0)
-	t.UserInfo = u.json(nil, want&otherParts != 0)
-	t.Refresh = u.text()
-	for range u.count() {
-		t.Access = append(t.Access, u.access(want&accessPart != 0))
-		if u.bad {
-			return nil, errTokens
-		}
+	for n := u.count(); n > 0 && !u.bad; n-- {
+		t.Access = append(t.Access, u.access())
 	}
-	if n := u.count(); n > 0 {
-		t.Values = make(map[string][]byte)
-		for range n {
-			key := u.text()
-			t.Values[key] = []byte(u.text())
-			if u.bad {
-				return nil, errTokens
-			}
-		}
+	if last >= claimsPart {
+		var payload []byte
+		t.IDToken, payload = u.token()
+		t.Claims = u.json(payload)
 	}
-	if !u.done() {
+	if last == allParts {
+		u.others(t)
+	}
+	if u.bad {
 		return nil, errTokens
 	}
 	return t, nil
 }
 
+// others reads what is behind the claims, to the end.
+func (u *unpacker) others(t *Tokens) {
+	t.UserInfo = u.json(nil)
+	t.Refresh = u.text()
+	for n := u.count(); n > 0 && !u.bad; n-- {
+		if t.Values == nil {
+			t.Values = make(map[string][]byte)
+		}
+		key := u.text()
+		t.Values[key] = []byte(u.text())
+	}
+	if !u.done() || !u.public.done() {
+		u.fail()
+	}
+}
+
 // token returns a token and its payload, which is nil for one that was not taken apart.
-func (u *unpacker) token(want bool) (token string, payload []byte) {
+func (u *unpacker) token() (token string, payload []byte) {
 	switch u.octet() {
 	case formPlain:
 		return u.text(), nil
 	case formJWT:
-		header, size := u.uvarint(), u.uvarint()
-		// Each is checked alone first: their sum may overflow.
-		if header > maxStream || size > maxStream {
-			u.fail()
-			return "", nil
+		size, header, signature := u.uvarint(), u.uvarint(), u.text()
+		text := u.published(size)
+		if u.bad || header > size {
+			break
 		}
-		parts := u.stream(header+size, want)
-		signature := u.text()
-		if u.bad || !want {
-			return "", nil
-		}
-		payload = parts[header:]
-		return joinJWT(parts[:header], payload, signature), payload
+		return joinJWT(text[:header], text[header:], signature), text[header:]
 	}
 	u.fail()
 	return "", nil
@@ -255,24 +250,24 @@ func (u *unpacker) token(want bool) (token string, payload []byte) {
 func joinJWT(header, payload []byte, signature string) string {
 	size := encoding.EncodedLen(len(header)) + encoding.EncodedLen(len(payload)) + encoding.EncodedLen(len(signature)) + 2
 	b := make([]byte, 0, size)
-	b = append(base64.RawURLEncoding.AppendEncode(b, header), '.')
-	b = append(base64.RawURLEncoding.AppendEncode(b, payload), '.')
-	b = base64.RawURLEncoding.AppendEncode(b, []byte(signature))
+	b = append(encoding.AppendEncode(b, header), '.')
+	b = append(encoding.AppendEncode(b, payload), '.')
+	b = encoding.AppendEncode(b, []byte(signature))
 	return string(b)
 }
 
 // json returns a JSON object, nil if it is empty. The payload is the ID token's, for claims that are it.
-func (u *unpacker) json(payload []byte, want bool) []byte {
+func (u *unpacker) json(payload []byte) []byte {
 	switch u.octet() {
 	case formPlain:
 		if s := u.text(); s != "" {
 			return []byte(s)
 		}
 		return nil
-	case formDeflate:
-		return u.stream(u.uvarint(), want)
+	case formStream:
+		return u.published(u.uvarint())
 	case formPayload:
-		if payload != nil || !want {
+		if payload != nil {
 			return payload
 		}
 	}
@@ -280,51 +275,38 @@ func (u *unpacker) json(payload []byte, want bool) []byte {
 	return nil
 }
 
-func (u *unpacker) access(want bool) AccessToken {
+// published returns the next size bytes of the stream.
+func (u *unpacker) published(size uint64) []byte {
+	text, err := u.public.next(size)
+	if err != nil {
+		u.fail()
+	}
+	return text
+}
+
+func (u *unpacker) access() AccessToken {
 	var a AccessToken
-	token, payload := u.token(want)
+	token, payload := u.token()
 	a.Token = token
-	a.Type = u.known([]byte(usualType), want)
-	a.Audience = u.known(payload, want)
-	a.Scope = u.known(payload, want)
-	a.Requested = u.known(payload, want)
+	a.Type = u.known([]byte(usualType))
+	a.Audience = u.known(payload)
+	a.Scope = u.known(payload)
+	a.Requested = u.known(payload)
 	a.Issued = u.varint()
 	a.Expiry = a.Issued + u.varint()
 	return a
 }
 
 // known returns a text that may be part of the known one.
-func (u *unpacker) known(known []byte, want bool) string {
+func (u *unpacker) known(known []byte) string {
 	n := u.uvarint()
 	if n&1 == 0 {
 		return u.take(n >> 1)
 	}
 	at, size := u.uvarint(), n>>1
-	if !want {
-		return ""
-	}
 	if at > uint64(len(known)) || size > uint64(len(known))-at {
 		u.fail()
 		return ""
 	}
 	return string(known[at : at+size])
-}
-
-// stream inflates the next stream, which must give size bytes, or skips it.
-func (u *unpacker) stream(size uint64, want bool) []byte {
-	stream := u.text()
-	if !want {
-		return nil
-	}
-	if u.bad || size > maxStream || int(size) > u.budget {
-		u.fail()
-		return nil
-	}
-	u.budget -= int(size)
-	b, err := u.z.inflate(stream, int(size))
-	if err != nil {
-		u.fail()
-		return nil
-	}
-	return b
 }

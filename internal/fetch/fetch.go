@@ -1,4 +1,5 @@
-// Package fetch tells what kind of request a browser is making, by Fetch metadata (W3C) and for older clients by Accept.
+// Package fetch tells what kind of request a browser is making, by Fetch metadata (W3C) and for older clients by
+// Accept.
 package fetch
 
 import (
@@ -12,16 +13,18 @@ func IsTopLevel(r *http.Request) bool {
 	return (mode == "" || mode == "navigate") && (dest == "" || dest == "document")
 }
 
-// StartsLogin reports whether r is a navigation that may be answered with a redirect to the provider. A HEAD, a prefetch or
-// a script's request never starts a login (lessons 11 and 28).
+// StartsLogin reports whether r is a navigation that may be answered with a redirect to the provider. A HEAD, a
+// prefetch or a script's request never starts a login (lessons 11 and 28).
 func StartsLogin(r *http.Request) bool {
-	return r.Method != http.MethodHead && !IsPrefetch(r) && !IsWebSocket(r) && IsTopLevel(r) && WantsPage(r)
+	navigates := r.Method == http.MethodGet || r.Method == http.MethodPost // links and forms know no other methods
+	return navigates && !IsPrefetch(r) && !IsWebSocket(r) && IsTopLevel(r) && WantsPage(r)
 }
 
-// WantsPage reports whether an error is for a person's eyes: a navigation by Fetch metadata, without it an Accept of HTML.
+// WantsPage reports whether an error is for a person's eyes: a navigation of a tab by Fetch metadata, without it an
+// Accept of HTML. A frame shows no page of ours.
 func WantsPage(r *http.Request) bool {
-	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" {
-		return mode == "navigate"
+	if r.Header.Get("Sec-Fetch-Mode") != "" {
+		return IsTopLevel(r)
 	}
 	return strings.Contains(r.Header.Get("Accept"), "text/html") && r.Header.Get("X-Requested-With") == ""
 }
@@ -36,7 +39,9 @@ func IsPrefetch(r *http.Request) bool {
 	return false
 }
 
-// IsWebSocket reports whether r is, or claims to be, a WebSocket handshake.
+// IsWebSocket reports whether r is, or claims to be, a WebSocket handshake. Servers look for the word in a list of
+// protocols, on as many lines as there are (RFC 9110 7.8).
 func IsWebSocket(r *http.Request) bool {
-	return r.Header.Get("Sec-Fetch-Mode") == "websocket" || strings.EqualFold(r.Header.Get("Upgrade"), "websocket")
+	return r.Header.Get("Sec-Fetch-Mode") == "websocket" ||
+		strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Upgrade"), ",")), "websocket")
 }

@@ -14,7 +14,8 @@ import (
 // reserved are the parameters of an authorization request that nobody but this package sets (OIDC-04).
 var reserved = map[string]bool{
 	"client_id": true, "redirect_uri": true, "response_type": true, "response_mode": true, "state": true, "nonce": true,
-	"code_challenge": true, "code_challenge_method": true, "request": true, "request_uri": true, "dpop_jkt": true, "scope": true,
+	"code_challenge": true, "code_challenge_method": true, "request": true, "request_uri": true, "dpop_jkt": true,
+	"scope": true,
 }
 
 // ReservedParam reports whether name is a parameter of the authorization request that cannot be set from outside.
@@ -48,7 +49,7 @@ var digits = regexp.MustCompile(`^[0-9]{1,9}$`)
 type AuthRequest struct {
 	ClientID, RedirectURI, Scope, State, Nonce string
 	Verifier                                   string            // of which the S256 challenge is sent
-	Extra                                      map[string]string // further parameters; empty and reserved ones are left out
+	Extra                                      map[string]string // others; empty and reserved ones are left out
 }
 
 // AuthorizationURL is where the browser goes to sign in. The endpoint keeps the query it has (RFC 6749 3.1).
@@ -68,16 +69,16 @@ func (m *Metadata) AuthorizationURL(r AuthRequest) (string, error) {
 	params["nonce"] = r.Nonce
 	params["code_challenge"] = base64.RawURLEncoding.EncodeToString(challenge[:])
 	params["code_challenge_method"] = "S256"
-	target, err := withQuery(m.AuthorizationEndpoint, params)
+	target, err := withQuery(m.AuthorizationEndpoint, given(params))
 	if err != nil {
 		return "", fmt.Errorf("authorization endpoint: %w", err)
 	}
-	return target.String(), nil
+	return target, nil
 }
 
 // Scope joins lists of scopes, each once, without offline_access where the provider says that it has no such scope.
 func (m *Metadata) Scope(lists ...[]string) string {
-	offline := len(m.ScopesSupported) == 0 || slices.Contains(m.ScopesSupported, "offline_access")
+	offline := m.ScopesSupported == nil || slices.Contains(m.ScopesSupported, "offline_access")
 	var scopes []string
 	for _, scope := range slices.Concat(lists...) {
 		if !slices.Contains(scopes, scope) && (offline || scope != "offline_access") {
@@ -93,19 +94,19 @@ const maxLogoutURL = 6 << 10
 // EndSessionURL is where the browser goes to end the provider's session (RP-Initiated Logout 1.0, section 2). Empty
 // parameters are left out, and so is an id_token_hint that would make the URL longer than 6 KiB. Federated is Auth0's.
 func (m *Metadata) EndSessionURL(params map[string]string, federated bool) (string, error) {
-	target, err := withQuery(m.EndSessionEndpoint, params)
-	if err != nil {
-		return "", fmt.Errorf("end session endpoint: %w", err)
-	}
-	query := target.Query()
+	query := given(params)
 	if federated {
 		query.Set("federated", "")
 	}
-	if len(target.String()) > maxLogoutURL {
+	target, err := withQuery(m.EndSessionEndpoint, query)
+	if len(target) > maxLogoutURL {
 		query.Del("id_token_hint")
+		target, err = withQuery(m.EndSessionEndpoint, query)
 	}
-	target.RawQuery = query.Encode()
-	return target.String(), nil
+	if err != nil {
+		return "", fmt.Errorf("end session endpoint: %w", err)
+	}
+	return target, nil
 }
 
 // V2LogoutURL is Auth0's own logout, which takes neither hints nor state.
@@ -117,18 +118,31 @@ func V2LogoutURL(issuer, clientID, returnTo string, federated bool) string {
 	return strings.TrimSuffix(issuer, "/") + "/v2/logout?" + query.Encode()
 }
 
-// withQuery adds params that are not empty to an endpoint's query, replacing what it has of the same name.
-func withQuery(endpoint string, params map[string]string) (*url.URL, error) {
-	target, err := url.Parse(endpoint)
-	if err != nil {
-		return nil, err
-	}
-	query := target.Query()
+// given returns the parameters that are not empty.
+func given(params map[string]string) url.Values {
+	query := url.Values{}
 	for name, value := range params {
 		if value != "" {
 			query.Set(name, value)
 		}
 	}
-	target.RawQuery = query.Encode()
-	return target, nil
+	return query
+}
+
+// withQuery adds parameters to an endpoint's query, in which they replace those of the same name. The rest of the query
+// stays as it is, to the byte: how it is read is the provider's business.
+func withQuery(endpoint string, query url.Values) (string, error) {
+	target, err := url.Parse(endpoint)
+	if err != nil {
+		return "", err
+	}
+	var parts []string
+	for part := range strings.SplitSeq(target.RawQuery, "&") {
+		name, _, _ := strings.Cut(part, "=")
+		if name, err := url.QueryUnescape(name); part != "" && (err != nil || !query.Has(name)) {
+			parts = append(parts, part)
+		}
+	}
+	target.RawQuery = strings.Join(append(parts, query.Encode()), "&")
+	return target.String(), nil
 }

@@ -3,12 +3,14 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 )
 
-// A Once runs one function for each key, however many ask, and remembers that it ran. The zero value is ready to use. It is
-// safe for concurrent use, holds at most limit keys, and keeps each for keep.
+// A Once runs one function for each key, however many ask, and remembers that it ran. The zero value is ready to use.
+// It is safe for concurrent use. It remembers 10,000 keys for 16 minutes each; beyond that the oldest is forgotten
+// early.
 type Once[T any] struct {
 	mu      sync.Mutex
 	entries map[string]*entry[T]
@@ -19,7 +21,7 @@ type entry[T any] struct {
 	key     string
 	started time.Time
 	done    chan struct{}
-	value   T
+	value   T // guarded by Once.mu
 	err     error
 }
 
@@ -27,26 +29,21 @@ const (
 	limit = 10_000
 	// keep outlives every login cookie, so that a state cannot be used again (S24).
 	keep = 16 * time.Minute
-	// share is how long a value is at hand for those who ask late. It holds secrets, so not for longer than a browser takes
-	// to repeat a request.
+	// share is how long a value is at hand for those who ask late. It holds secrets, so not for longer than a browser
+	// takes to repeat a request.
 	share = time.Minute
 )
 
-// Do runs f if nobody did for key, and otherwise waits, until ctx ends, for the outcome of who did. first says which. f runs
-// in the caller's goroutine. After a minute the value is forgotten and the zero value returned in its place.
+var errUnfinished = errors.New("the first attempt broke off")
+
+// Do runs f if nobody did for key, and otherwise waits, until ctx ends, for the outcome of who did. first says which. f
+// runs in the caller's goroutine; if it panics, the others get an error. A minute after f returned its value is
+// forgotten, and who asks then gets the zero value in its place. Its error stays.
 func (o *Once[T]) Do(ctx context.Context, key string, f func() (T, error)) (value T, first bool, err error) {
 	e, first := o.claim(key)
 	if first {
-		finished := false
-		defer func() {
-			if !finished { // f panicked: who waits must not wait for ever
-				e.err = context.Canceled
-			}
-			close(e.done)
-		}()
-		e.value, e.err = f()
-		finished = true
-		return e.value, true, e.err
+		value, err = o.run(e, f)
+		return value, true, err
 	}
 	select {
 	case <-e.done:
@@ -58,13 +55,35 @@ func (o *Once[T]) Do(ctx context.Context, key string, f func() (T, error)) (valu
 	}
 }
 
+// run settles e whatever f does: who waits must not wait for ever.
+func (o *Once[T]) run(e *entry[T], f func() (T, error)) (value T, err error) {
+	err = errUnfinished
+	defer func() {
+		o.set(e, value, err)
+		close(e.done)
+		time.AfterFunc(share, func() { var zero T; o.set(e, zero, err) })
+	}()
+	return f()
+}
+
+func (o *Once[T]) set(e *entry[T], value T, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e.value, e.err = value, err
+}
+
 func (o *Once[T]) claim(key string) (e *entry[T], first bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
-	o.forget(now)
+	for len(o.order) > 0 && now.Sub(o.order[0].started) > keep {
+		o.forgetOldest()
+	}
 	if e, ok := o.entries[key]; ok {
 		return e, false
+	}
+	if len(o.order) == limit {
+		o.forgetOldest()
 	}
 	if o.entries == nil {
 		o.entries = map[string]*entry[T]{}
@@ -75,22 +94,8 @@ func (o *Once[T]) claim(key string) (e *entry[T], first bool) {
 	return e, true
 }
 
-// forget drops keys that are too old or too many, and the values of those that were settled a while ago.
-func (o *Once[T]) forget(now time.Time) {
-	for len(o.order) > 0 && (now.Sub(o.order[0].started) > keep || len(o.order) >= limit) {
-		delete(o.entries, o.order[0].key)
-		o.order[0] = nil
-		o.order = o.order[1:]
-	}
-	for _, e := range o.order {
-		if now.Sub(e.started) < share {
-			break
-		}
-		select {
-		case <-e.done:
-			var zero T
-			e.value = zero
-		default:
-		}
-	}
+func (o *Once[T]) forgetOldest() {
+	delete(o.entries, o.order[0].key)
+	o.order[0] = nil
+	o.order = o.order[1:]
 }

@@ -3,11 +3,15 @@
 package page
 
 import (
+	"crypto/sha256"
 	_ "embed"
+	"encoding/base64"
 	"encoding/json"
 	"html/template"
 	"net/http"
-	"slices"
+	"strings"
+
+	"github.com/oidcauth/oidcauth/internal/caching"
 )
 
 // A Page is one message to the user. All text is escaped.
@@ -30,16 +34,31 @@ type Form struct {
 //go:embed page.html
 var source string
 
-var layout = template.Must(template.New("page").Parse(source))
+var (
+	layout = template.Must(template.New("page").Parse(source))
+	policy = contentPolicy()
+)
 
-// Write answers with p. Headers that keep the response out of caches are the caller's.
+// contentPolicy admits the layout's own style sheet by its hash; there is no script and nothing is loaded (HYG-03,
+// BCP-11).
+func contentPolicy() string {
+	_, rest, _ := strings.Cut(source, "<style>")
+	sheet, _, _ := strings.Cut(rest, "</style>")
+	sum := sha256.Sum256([]byte(sheet))
+	hash := base64.StdEncoding.EncodeToString(sum[:])
+	return "default-src 'none'; style-src 'sha256-" + hash + "'; frame-ancestors 'none'; base-uri 'none'"
+}
+
+// Write answers with p. The headers of [Protect] are the caller's to set, before.
 func Write(w http.ResponseWriter, status int, p Page) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	// The style sheet is inline; there is no script and nothing is loaded (HYG-03, BCP-11).
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
 	h.Set("X-Frame-Options", "DENY")
-	if p.Form != nil {
+	if p.Form == nil {
+		h.Set("Content-Security-Policy", policy+"; form-action 'none'")
+	} else {
+		// No form-action: Chromium applies it to the redirect that answers the form, which leads to the provider.
+		h.Set("Content-Security-Policy", policy)
 		// With no-referrer a form's Origin is null, and the cross-origin check refuses our own button (S27).
 		h.Set("Referrer-Policy", "same-origin")
 	}
@@ -47,21 +66,24 @@ func Write(w http.ResponseWriter, status int, p Page) {
 	_ = layout.Execute(w, p) // an error means that the client is gone
 }
 
-// Protect keeps a response of ours out of every cache, and its text from being taken for something else (HYG-01, HYG-03, S12).
+// Protect keeps a response of ours out of every cache, and its text from being taken for something else (HYG-01,
+// HYG-03, S12).
 func Protect(h http.Header) {
-	h.Set("Cache-Control", "private, no-store")
+	caching.Forbid(h)
+	caching.VaryCookie(h)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Referrer-Policy", "no-referrer")
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	if !slices.Contains(h["Vary"], "Cookie") {
-		h.Add("Vary", "Cookie")
-	}
 }
 
-// JSON answers with v.
+// JSON answers with v, or with a 500 if v comes from a hook and cannot be encoded.
 func JSON(w http.ResponseWriter, status int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		status, body = http.StatusInternalServerError, []byte(`{"error":"server_error"}`)
+	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // an error means that the client is gone
+	_, _ = w.Write(append(body, '\n')) // an error means that the client is gone
 }

@@ -11,7 +11,7 @@ import (
 	"net/url"
 )
 
-// MaxSize is how many bytes of query, and of form, are looked at.
+// MaxSize is how many bytes a query may have, and a form.
 const MaxSize = 64 << 10
 
 // ErrMediaType is returned for a body that is no form, ErrTooLarge for one over MaxSize.
@@ -39,19 +39,36 @@ func Parse(raw string) (map[string]string, error) {
 	return single, nil
 }
 
-// Read returns the parameters of r's query, and for a POST of its form too.
+// Read returns the parameters of r's query, and for a POST of its form too. A body without a type is taken for a form.
 func Read(w http.ResponseWriter, r *http.Request) (map[string]string, error) {
-	if r.Method != http.MethodPost {
-		return Parse(r.URL.RawQuery)
+	query, err := Parse(r.URL.RawQuery)
+	if err != nil || r.Method != http.MethodPost {
+		return query, err
 	}
-	const form = "application/x-www-form-urlencoded"
-	mediaType, _, err := mime.ParseMediaType(cmp.Or(r.Header.Get("Content-Type"), form))
-	if err != nil || mediaType != form {
+	const urlencoded = "application/x-www-form-urlencoded"
+	mediaType, _, err := mime.ParseMediaType(cmp.Or(r.Header.Get("Content-Type"), urlencoded))
+	if err != nil || mediaType != urlencoded {
 		return nil, ErrMediaType
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxSize))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrTooLarge, err)
+	if r.Body == nil { // only in requests that no server made
+		return query, nil
 	}
-	return Parse(r.URL.RawQuery + "&" + string(body))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxSize))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return nil, ErrTooLarge
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the body: %w", err)
+	}
+	form, err := Parse(string(body))
+	if err != nil {
+		return nil, err
+	}
+	for name, value := range form {
+		if _, twice := query[name]; twice {
+			return nil, errors.New("a parameter occurs in the query and in the body")
+		}
+		query[name] = value
+	}
+	return query, nil
 }
