@@ -23,6 +23,8 @@ const maxRedirects = 20 // as in the Fetch standard
 // What the browser is told to do that no browser would, such as a visit to a host that nobody serves, fails the test,
 // and so does a handler that panics or changes its cookies after its header was written.
 //
+// Targets are URLs, or paths at the application's host, which include the base path if there is one.
+//
 // A Browser is safe for concurrent use, as if by several tabs. Make one with [Provider.NewBrowser].
 type Browser struct {
 	tb       testing.TB
@@ -179,12 +181,12 @@ func (b *Browser) Request(method, target string) *http.Request {
 	return out
 }
 
-// SignIn signs the user in through the application's /auth/login below BaseURL, and returns the page on which that
-// ends. It stops the test if the browser does not come back signed in.
+// SignIn signs the user in through the application's login route, and returns the page on which that ends. It stops
+// the test if the browser does not come back signed in.
 func (b *Browser) SignIn(user User) *Response {
 	b.tb.Helper()
 	b.provider.SetUser(user)
-	resp := b.Get(b.base.Path + "/auth/login")
+	resp := b.Get(b.route(b.provider.Options().Routes.Login, "/auth/login"))
 	steps := append(slices.Clone(resp.History), resp)
 	for i, step := range steps[1:] {
 		if !sameOrigin(step.URL, b.base) || sameOrigin(steps[i].URL, b.base) {
@@ -200,18 +202,23 @@ func (b *Browser) SignIn(user User) *Response {
 	return resp
 }
 
-// SignOut signs the user out by the form of a page of the application, which posts to /auth/logout below BaseURL, and
-// returns the page on which that ends. It stops the test if no cookie goes.
+// SignOut signs the user out by the form of a page of the application, which posts to the logout route, and returns the
+// page on which that ends. It stops the test if no cookie goes.
 func (b *Browser) SignOut() *Response {
 	b.tb.Helper()
 	before := b.Clone()
-	resp := b.Post(b.base.Path+"/auth/logout", nil)
+	resp := b.Post(b.route(b.provider.Options().Routes.Logout, "/auth/logout"), nil)
 	first := append(slices.Clone(resp.History), resp)[0]
 	removes := func(c *http.Cookie) bool { return c.MaxAge < 0 && before.has(c) }
 	if !slices.ContainsFunc(first.Cookies(), removes) {
 		b.tb.Fatalf("sign out: no cookie was removed, the logout answered %d: %s", first.StatusCode, excerpt(first.Body))
 	}
 	return resp
+}
+
+// route is the path of a route of the application.
+func (b *Browser) route(path, byDefault string) string {
+	return strings.TrimSuffix(b.base.Path, "/") + cmp.Or(path, byDefault)
 }
 
 // has reports whether the application has a cookie of c's name.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/oidcauth/oidcauth"
 	"github.com/oidcauth/oidcauth/oidcauthtest"
 )
 
@@ -371,6 +372,21 @@ func TestSignInAndOutThroughTheLibrary(t *testing.T) {
 			t.Errorf("signed out: %q, want nobody", got)
 		}
 	})
+}
+
+func TestSignInFindsTheRoutes(t *testing.T) {
+	t.Parallel()
+	client, p := oidcauthtest.NewClient(t, func(o *oidcauth.Options) {
+		o.BaseURL = "https://apps.test:8443/shop/"
+		o.Routes = oidcauth.Routes{Login: "/in", Logout: "/out"}
+	})
+	b := p.NewBrowser(client.Handler())
+	if got := b.SignIn(oidcauthtest.User{Subject: "alice"}); got.URL.Host != "apps.test:8443" {
+		t.Errorf("signed in at %s, want the application", got.URL)
+	}
+	if got := b.SignOut(); got.URL.Host != "apps.test:8443" || len(b.Cookies("/shop/")) > 0 {
+		t.Errorf("signed out at %s with cookies %v, want the application and none", got.URL, b.Cookies("/shop/"))
+	}
 }
 
 func toProvider(w http.ResponseWriter, r *http.Request) {

@@ -2,6 +2,7 @@ package oidcauthtest_test
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/oauth2"
 
 	"github.com/oidcauth/oidcauth"
 	"github.com/oidcauth/oidcauth/oidcauthtest"
@@ -77,34 +80,77 @@ func TestSessionsEndInABubble(t *testing.T) {
 	})
 }
 
-// A1, Basic, Config and RP-Initiated Logout: what a client has to accept, although it is unusual. Everything else it refuses.
-var harmless = []string{
-	"kid-absent-single-jwks", "decoy-keys", // accepted
-	"kid-absent-multiple-jwks",              // either way
-	"logout-other-state", "logout-no-state", // not of the login
-	"userinfo-invalid-sub", // only where UserInfo is asked
-}
-
+// A1, Basic and Config, and A3: what a client must not accept.
 func TestMisbehaviourIsNoticed(t *testing.T) { // OIDC-10 to OIDC-31, ISS-01 to ISS-03, DISC-03
 	t.Parallel()
 	for _, name := range oidcauthtest.Misbehaviours() {
+		kind, _, _ := strings.Cut(name, "-")
+		if kind == "logout" || kind == "refresh" { // not of a login
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			client, provider := oidcauthtest.NewClient(t)
+			client, provider := oidcauthtest.NewClient(t, quiet, withUserInfo)
 			provider.Misbehave(name)
 			b := provider.NewBrowser(client.Wrap(newMux(client)))
 			got := b.Get("/auth/login")
-			signedIn := slices.ContainsFunc(b.Cookies("/"), func(c *http.Cookie) bool { return c.Name == "__Host-session" })
-			if want := slices.Contains(harmless, name); signedIn != want {
-				t.Errorf("signed in: %v, want %v; status %d: %s", signedIn, want, got.StatusCode, got.Body)
+			if got.StatusCode < 400 || slices.ContainsFunc(b.Cookies("/"), isSession) {
+				t.Errorf("status %d with cookies %v, want an error and no session", got.StatusCode, b.Cookies("/"))
+			}
+			if n := provider.Count("userinfo"); kind != "userinfo" && n != 0 { // CS-05
+				t.Errorf("%d requests for UserInfo, want none", n)
 			}
 		})
 	}
 }
 
+// A1, Basic, Config and refresh: what is unusual and has to be accepted.
+func TestRightfulBehaviourIsAccepted(t *testing.T) {
+	t.Parallel()
+	for _, name := range oidcauthtest.RightfulBehaviours() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client, provider := oidcauthtest.NewClient(t, quiet, withUserInfo, func(o *oidcauth.Options) {
+				if name == "client-secret-post" {
+					o.AuthStyle = oauth2.AuthStyleInParams
+				}
+			})
+			provider.Misbehave(name)
+			b := provider.NewBrowser(client.Wrap(newMux(client)))
+			got := b.Get("/auth/login")
+			if got.StatusCode != 200 || !slices.ContainsFunc(b.Cookies("/"), isSession) {
+				t.Errorf("status %d with cookies %v, want a session", got.StatusCode, b.Cookies("/"))
+			}
+			if n := provider.Count("userinfo"); n != 1 { // CS-02, CS-03
+				t.Errorf("%d requests for UserInfo, want 1", n)
+			}
+		})
+	}
+}
+
+func TestLogoutWithAnotherStateIsHarmless(t *testing.T) { // A1, RP-Initiated Logout; RIL-04
+	t.Parallel()
+	for _, name := range []string{"logout-other-state", "logout-no-state"} {
+		client, provider := oidcauthtest.NewClient(t)
+		b := provider.NewBrowser(client.Wrap(newMux(client)))
+		b.SignIn(oidcauthtest.Alice)
+		provider.Misbehave(name)
+		got := b.Get("/auth/logout?returnTo=%2Fbye")
+		if got.StatusCode != 200 || got.URL.Path != "/" || slices.ContainsFunc(b.Cookies("/"), isSession) {
+			t.Errorf("%s: status %d at %s, want the start page", name, got.StatusCode, got.URL)
+		}
+	}
+}
+
+func quiet(o *oidcauth.Options) { o.Logger = slog.New(slog.DiscardHandler) }
+
+func withUserInfo(o *oidcauth.Options) { o.FetchUserInfo = true }
+
+func isSession(c *http.Cookie) bool { return c.Name == "__Host-session" }
+
 func TestUserInfoOfSomebodyElseIsNoticed(t *testing.T) { // OIDC-32
 	t.Parallel()
-	client, provider := oidcauthtest.NewClient(t, func(o *oidcauth.Options) { o.FetchUserInfo = true })
+	client, provider := oidcauthtest.NewClient(t, quiet, withUserInfo)
 	b := provider.NewBrowser(client.Wrap(newMux(client)))
 	provider.Misbehave("userinfo-invalid-sub")
 	if got := b.Get("/auth/login"); got.StatusCode != 502 || provider.Count("userinfo") != 1 {

@@ -35,7 +35,8 @@ type Provider struct {
 	tb      testing.TB
 	op      *op.Provider
 	options oidcauth.Options
-	issuer  *url.URL
+	issuer  string
+	host    string // of the issuer
 }
 
 // NewProvider returns a provider with one registered client: the application that [Provider.Options] describes. It is at
@@ -54,11 +55,11 @@ func NewProvider(tb testing.TB, edit ...func(*oidcauth.Options)) *Provider {
 	}
 	config := p.client()
 	var err error
-	if p.issuer, err = url.Parse(config.Issuer); err == nil {
-		p.op, err = op.New(config)
-	}
-	if err != nil {
+	if p.op, err = op.New(config); err != nil {
 		tb.Fatalf("provider: %v", err)
+	}
+	if u, err := url.Parse(config.Issuer); err == nil { // as op.New has seen
+		p.issuer, p.host = config.Issuer, u.Host
 	}
 	if algs := p.options.IDTokenSigningAlgs; len(algs) > 0 {
 		p.Change(func(k *Knobs) { k.SigningAlg = algs[0] })
@@ -91,7 +92,7 @@ func (p *Provider) client() op.Config {
 }
 
 // Issuer returns the provider's issuer identifier.
-func (p *Provider) Issuer() string { return p.issuer.String() }
+func (p *Provider) Issuer() string { return p.issuer }
 
 // Options returns the options of the application that is registered with the provider, the same in each call.
 func (p *Provider) Options() oidcauth.Options {
@@ -106,7 +107,7 @@ func (p *Provider) Handler() http.Handler { return p.op }
 // HTTPClient returns a client that reaches the provider, and nobody else, without a socket.
 func (p *Provider) HTTPClient() *http.Client {
 	return &http.Client{Transport: roundTripper(p.tb, func(host string) http.Handler {
-		if host != p.issuer.Host {
+		if host != p.host {
 			return nil
 		}
 		return p.op

@@ -304,7 +304,7 @@ func (p *Provider) discovery(w http.ResponseWriter) {
 		"grant_types_supported":   []string{"authorization_code", "refresh_token"},
 		"subject_types_supported": []string{"public"}, "code_challenge_methods_supported": []string{"S256"},
 		// More than any one client is registered for, as in the conformance suite: a client must not take its pick from here.
-		"id_token_signing_alg_values_supported":          []string{"RS256", "ES256", "EdDSA", "HS256", "none"},
+		"id_token_signing_alg_values_supported":          []string{"RS256", "RS384", "RS512", "PS256", "ES256", "EdDSA", "HS256", "none"},
 		"token_endpoint_auth_methods_supported":          p.authMethods(&k),
 		"authorization_response_iss_parameter_supported": true,
 		"scopes_supported":                               []string{"openid", "profile", "email", "offline_access"},
