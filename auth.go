@@ -241,8 +241,9 @@ func (c *Client) checkOrigin(r *http.Request) error {
 
 // turnAway answers a request that a guard does not let through.
 func (c *Client) turnAway(w http.ResponseWriter, r *http.Request, err error, api bool, o LoginOptions) {
+	_, says := errors.AsType[*Error](err) // says itself how it is answered, whatever its cause is
 	again := errors.Is(err, ErrLoginRequired)
-	if api || !fetch.StartsLogin(r) || !again && !errors.Is(err, ErrNoSession) {
+	if api || says || !fetch.StartsLogin(r) || !again && !errors.Is(err, ErrNoSession) {
 		c.fail(w, r, "guard", err)
 		return
 	}
@@ -367,7 +368,7 @@ func (c *Client) fail(w http.ResponseWriter, r *http.Request, routeName string, 
 		c.opts.OnError(w, r, e)
 		return
 	}
-	if fetch.WantsPage(r) {
+	if fetch.WantsPage(r) && e.Status != http.StatusUnauthorized { // a 401 is for programs: in a tab the login starts
 		c.errorPage(w, r, e)
 		return
 	}

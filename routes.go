@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oidcauth/oidcauth/internal/answer"
 	"github.com/oidcauth/oidcauth/internal/caching"
 	"github.com/oidcauth/oidcauth/internal/check"
 	"github.com/oidcauth/oidcauth/internal/cookie"
@@ -205,7 +206,9 @@ func (c *Client) handleLogin(w http.ResponseWriter, r *http.Request) error {
 func (c *Client) startLogin(w http.ResponseWriter, r *http.Request, routeName string, o LoginOptions, again bool) error {
 	metadata, err := c.provider.Metadata(r.Context())
 	if err != nil {
-		return loginError("invalid_metadata", err)
+		e := classify(loginError("invalid_metadata", err))
+		e.ReturnTo = c.returnTo.Resolve(o.ReturnTo) // the page offers to try again
+		return e
 	}
 	tx := login.New(c.returnTo.Resolve(o.ReturnTo))
 	tx.ACR = o.RequireACR
@@ -327,13 +330,11 @@ func (c *Client) findLogin(r *http.Request, state string) (*login.Transaction, e
 // loginFailed notes a failed login. The error page offers to start again where the user wanted to go.
 func (c *Client) loginFailed(r *http.Request, tx *login.Transaction, err error) error {
 	c.event(r.Context(), Event{Name: "login.failed", Issuer: c.opts.Issuer, Route: "callback", Err: err})
-	answer, ok := errors.AsType[*Error](err)
-	if ok && tx != nil {
-		copied := *answer
-		copied.ReturnTo = tx.ReturnTo
-		return &copied
+	e := classify(err)
+	if tx != nil {
+		e.ReturnTo = tx.ReturnTo
 	}
-	return err
+	return e
 }
 
 // finishLogin turns the provider's answer into a session that is sealed and not yet sent. It is run once for each login.
@@ -347,7 +348,7 @@ func (c *Client) finishLogin(ctx context.Context, r *http.Request, tx *login.Tra
 	if sent && iss != c.opts.Issuer || !sent && metadata.IssParameterSupported && query["error"] == "" {
 		return nil, refuse("invalid_issuer", errors.New("iss in the authorization response is not the issuer"))
 	}
-	if code, failed := query["error"]; failed {
+	if code := query["error"]; code != "" {
 		return nil, refusedLogin(code, query["error_description"])
 	}
 	if query["code"] == "" {
@@ -374,7 +375,11 @@ func refusedLogin(code, description string) error {
 	if slices.Contains([]string{"login_required", "interaction_required", "consent_required", "account_selection_required"}, code) {
 		cause = fmt.Errorf("%w: %w", ErrLoginRequired, cause)
 	}
-	return refuse(code, cause)
+	e := refuse(code, cause)
+	if e.Status != http.StatusBadRequest { // a code of ours, with words of ours that blame somebody else
+		e.Status, e.Public = answer.Of("")
+	}
+	return e
 }
 
 var errorCode = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)

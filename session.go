@@ -96,7 +96,10 @@ func (s *Session) secrets() (*cookie.Tokens, error) {
 		return &cookie.Tokens{}, nil
 	}
 	s.once.Do(func() { s.tokens, s.err = s.open(&s.sealed) })
-	return s.tokens, s.err
+	if s.err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoSession, s.err) // half a cookie is none, and no fault of ours
+	}
+	return s.tokens, nil
 }
 
 // Claims decodes the claims of the ID token, and of UserInfo where it was fetched, into v, as json.Unmarshal does. UserInfo

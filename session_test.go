@@ -1,0 +1,312 @@
+package oidcauth_test
+
+import (
+	"crypto/rand"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/oidcauth/oidcauth"
+	"github.com/oidcauth/oidcauth/oidcauthtest"
+)
+
+const day = 24 * time.Hour
+
+// behaviour.md 4; CKE-07, CKE-09, S43. The browser refuses what its rules forbid, so that it only ends signed in, and after
+// the logout signed out, if name and attributes fit together.
+func TestTheSessionCookieIsNamedAndConfinedByBaseURL(t *testing.T) {
+	t.Parallel()
+	none := func(*oidcauth.Options) {}
+	domain := func(o *oidcauth.Options) { o.Cookie.Domain = "app.test" }
+	crossSite := func(o *oidcauth.Options) {
+		o.Cookie.SameSite, o.InsecureCrossSiteSession = http.SameSiteNoneMode, true
+	}
+	const usual, plain = "Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=Lax", "Path=/; Max-Age=86400; HttpOnly; SameSite=Lax"
+	const shared = "Path=/; Domain=app.test; Max-Age=86400; HttpOnly; Secure; SameSite=Lax"
+	for _, tt := range []struct {
+		name, base string
+		edit       func(*oidcauth.Options)
+		want       string
+	}{
+		{"over https", "https://app.test", none, "__Host-session; " + usual},
+		{"on this machine without https", "http://localhost:8080", none, "session; " + plain},
+		{"on this machine by address", "http://127.0.0.1:8080", none, "session; " + plain},
+		{"over http on purpose", "http://app.test", func(o *oidcauth.Options) { o.InsecureAllowHTTP = true }, "session; " + plain},
+		{"with a Domain", "https://www.app.test", domain, "__Secure-session; " + shared},
+		{"with a base path", "https://app.test/app", none, "__Host-session-app; " + usual},
+		{"with a deep base path", "https://app.test/a/b", none, "__Host-session-a_b; " + usual},
+		{"with base path and Domain", "https://www.app.test/app", domain, "__Secure-session-app; " + shared},
+		{"with a base path on this machine", "http://localhost:8080/app", none, "session-app; " + plain},
+		{
+			"with a name of its own", "https://app.test",
+			func(o *oidcauth.Options) { o.Cookie.Name = "my-session" }, "my-session; " + usual,
+		},
+		{
+			"partitioned", "https://app.test",
+			func(o *oidcauth.Options) { o.Cookie.Partitioned = true }, "__Host-session; " + usual + "; Partitioned",
+		},
+		{
+			"transient", "https://app.test",
+			func(o *oidcauth.Options) { o.Cookie.Transient = true }, "__Host-session; Path=/; HttpOnly; Secure; SameSite=Lax",
+		},
+		{
+			"cross-site on purpose", "https://app.test",
+			crossSite, "__Host-session; Path=/; Max-Age=86400; HttpOnly; Secure; SameSite=None",
+		},
+		{
+			"with more than the 400 days that browsers grant", "https://app.test",
+			func(o *oidcauth.Options) { o.IdleTimeout, o.AbsoluteTimeout = -1, 1000*day },
+			"__Host-session; Path=/; Max-Age=34560000; HttpOnly; Secure; SameSite=Lax",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := newApp(t, func(o *oidcauth.Options) { o.BaseURL = tt.base }, tt.edit)
+				a.op.Register([]string{tt.base + "/auth/callback"}, []string{tt.base})
+				a.browser.Host(tt.base, a.handler)
+				resp := a.browser.Get(tt.base + "/auth/login")
+				if resp.Body != "alice" {
+					t.Fatalf("after the login the page says %q", resp.Body)
+				}
+				lines := sessionLines(resp.History[len(resp.History)-1].Header)
+				if len(lines) != 1 {
+					t.Fatalf("session cookies set: %d", len(lines))
+				}
+				name, rest, _ := strings.Cut(lines[0], "=")
+				_, attributes, _ := strings.Cut(rest, ";")
+				if got := name + ";" + attributes; got != tt.want {
+					t.Errorf("got  %s\nwant %s", got, tt.want)
+				}
+				a.browser.Post(tt.base+"/auth/logout", nil)
+				if left := a.browser.Cookies(tt.base); len(left) != 0 {
+					t.Errorf("after the logout the browser has %d cookies, the first %s", len(left), left[0].Name)
+				}
+			})
+		})
+	}
+}
+
+// CKE-05, CVE-2025-46344: the end is sealed in the cookie, and a browser that keeps a cookie longer has nothing.
+func TestASessionIsDeadExactlyAtItsEnd(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name           string
+		idle, absolute time.Duration
+		ceiling        time.Duration // session_expiry of the ID token, from the login
+		end            time.Duration
+	}{
+		{name: "by default a day after its last use", end: day},
+		{name: "after IdleTimeout", idle: time.Hour, end: time.Hour},
+		{name: "by default three days after the login without IdleTimeout", idle: -1, end: 3 * day},
+		{name: "after AbsoluteTimeout", absolute: 2 * time.Hour, end: 2 * time.Hour},
+		{name: "at the provider's ceiling and its leeway", ceiling: time.Hour, end: time.Hour + 30*time.Second},
+		{name: "before the provider's ceiling", idle: -1, ceiling: 100 * day, end: 3 * day},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := newApp(t, func(o *oidcauth.Options) { o.IdleTimeout, o.AbsoluteTimeout = tt.idle, tt.absolute })
+				if tt.ceiling > 0 {
+					end := time.Now().Add(tt.ceiling).Unix()
+					a.op.Change(func(k *oidcauthtest.Knobs) {
+						k.EditIDToken = func(claims map[string]any) { claims["session_expiry"] = end }
+					})
+				}
+				cookie, began := a.cookies(t, oidcauthtest.Alice), time.Now()
+				if got := sessionOf(t, a, cookie).ExpiresAt.Sub(began); got != tt.end {
+					t.Errorf("ExpiresAt is %v after the login, want %v", got, tt.end)
+				}
+				api := a.RequireAuthAPI(a.mux)
+				time.Sleep(tt.end - time.Second)
+				if got := body(ask(api, "GET", "/", "Cookie", cookie)); got != "alice" {
+					t.Errorf("a second before the end the page says %q", got)
+				}
+				time.Sleep(time.Second)
+				for name, resp := range map[string]*http.Response{
+					"a guard": ask(api, "GET", "/", "Cookie", cookie), "the profile": ask(a.handler, "GET", "/auth/profile", "Cookie", cookie),
+				} {
+					if resp.StatusCode != http.StatusUnauthorized {
+						t.Errorf("at the end %s answers %d", name, resp.StatusCode)
+					}
+				}
+				if resp := ask(a.handler, "GET", "/", "Cookie", cookie); body(resp) != nobody || len(sessionLines(resp.Header)) > 0 {
+					t.Error("at the end Wrap still finds a session, or revives it")
+				}
+			})
+		})
+	}
+}
+
+// sessionOf opens a Cookie field without rolling it.
+func sessionOf(t testing.TB, a *app, cookie string) *oidcauth.Session {
+	t.Helper()
+	r := httptest.NewRequest("GET", "/", nil)
+	r.Header.Set("Cookie", cookie)
+	s, err := a.GetSession(r)
+	if err != nil {
+		t.Fatalf("GetSession: %v", err)
+	}
+	return s
+}
+
+func TestUseExtendsASessionToItsAbsoluteEndAndNoFurther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a := newApp(t)
+		cookie := a.cookies(t, oidcauthtest.Alice)
+		first := sessionOf(t, a, cookie)
+		original := cookie
+		for range 5 {
+			time.Sleep(12 * time.Hour)
+			resp := ask(a.handler, "GET", "/", "Cookie", cookie)
+			if body(resp) != "alice" {
+				t.Fatalf("used every 12 hours, the session ended after %v", time.Since(first.CreatedAt))
+			}
+			cookie = kept(resp.Header)
+		}
+		rolled := sessionOf(t, a, cookie)
+		if rolled.Handle != first.Handle || !rolled.CreatedAt.Equal(first.CreatedAt) || rolled.LastSeenAt.Sub(first.CreatedAt) != 60*time.Hour {
+			t.Errorf("rolling changed more than the last use: %v, created %v, seen %v", rolled, rolled.CreatedAt, rolled.LastSeenAt)
+		}
+		if got := rolled.ExpiresAt.Sub(first.CreatedAt); got != 3*day {
+			t.Errorf("it ends %v after the login", got)
+		}
+		if body(ask(a.handler, "GET", "/", "Cookie", original)) != nobody {
+			t.Error("a copy from before the rolls is alive past its idle end")
+		}
+		time.Sleep(12*time.Hour - time.Second)
+		resp := ask(a.handler, "GET", "/", "Cookie", cookie)
+		if body(resp) != "alice" || !strings.Contains(sessionLines(resp.Header)[0], "; Max-Age=1;") {
+			t.Errorf("in its last second: %q", sessionLines(resp.Header))
+		}
+		time.Sleep(time.Second)
+		if body(ask(a.handler, "GET", "/", "Cookie", kept(resp.Header))) != nobody {
+			t.Error("rolling went past the absolute end")
+		}
+	})
+}
+
+// behaviour.md 4: at most once a minute and after 1 % of the idle time, and only where somebody is there.
+func TestASessionRollsWhen(t *testing.T) {
+	t.Parallel()
+	wrapped := func(a *app) http.Handler { return a.handler }
+	guarded := func(a *app) http.Handler { return a.RequireAuth(a.mux) }
+	both := func(a *app) http.Handler { return a.Wrap(a.RequireAuth(a.mux)) }
+	silent := func(a *app) http.Handler {
+		return a.Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	}
+	bare := func(a *app) http.Handler { return a.mux }
+	none := func(*oidcauth.Options) {}
+	idle := func(d time.Duration) func(*oidcauth.Options) {
+		return func(o *oidcauth.Options) { o.IdleTimeout = d }
+	}
+	should := func(answer bool) func(*oidcauth.Options) {
+		return func(o *oidcauth.Options) { o.ShouldRoll = func(*http.Request) bool { return answer } }
+	}
+	for _, tt := range []struct {
+		name   string
+		edit   func(*oidcauth.Options)
+		after  time.Duration
+		where  func(*app) http.Handler
+		method string
+		path   string
+		header []string
+		want   bool
+	}{
+		{"not before 1 % of a day", none, 14*time.Minute + 23*time.Second, wrapped, "GET", "/", nil, false},
+		{"after 1 % of a day", none, 14*time.Minute + 24*time.Second, wrapped, "GET", "/", nil, true},
+		{"not within a minute", idle(time.Hour), 59 * time.Second, wrapped, "GET", "/", nil, false},
+		{"after a minute", idle(time.Hour), time.Minute, wrapped, "GET", "/", nil, true},
+		{"not before a quarter of two minutes", idle(2 * time.Minute), 29 * time.Second, wrapped, "GET", "/", nil, false},
+		{"after a quarter of two minutes", idle(2 * time.Minute), 30 * time.Second, wrapped, "GET", "/", nil, true},
+		{"never without an idle timeout", idle(-1), 2 * day, wrapped, "GET", "/", nil, false},
+		{"by a guard alone", none, time.Hour, guarded, "GET", "/", nil, true},
+		{"once below Wrap and a guard", none, time.Hour, both, "GET", "/", nil, true},
+		{"for a handler that writes nothing", none, time.Hour, silent, "GET", "/", nil, true},
+		{"not by GetSession alone", none, time.Hour, bare, "GET", "/", nil, false},
+		{"by a form", none, time.Hour, wrapped, "POST", "/", nil, true},
+		{"not by HEAD", none, time.Hour, wrapped, "HEAD", "/", nil, false},
+		{"not by HEAD through a guard", none, time.Hour, guarded, "HEAD", "/", nil, false},
+		{"not by a prefetch", none, time.Hour, wrapped, "GET", "/", []string{"Sec-Purpose", "prefetch"}, false},
+		{"not by a prerender", none, time.Hour, wrapped, "GET", "/", []string{"Sec-Purpose", "prefetch;prerender"}, false},
+		{"not by an older prefetch", none, time.Hour, wrapped, "GET", "/", []string{"Purpose", "prefetch"}, false},
+		{"not by an older prefetch of Firefox", none, time.Hour, guarded, "GET", "/", []string{"X-Moz", "prefetch"}, false},
+		{"not by the profile", none, time.Hour, wrapped, "GET", "/auth/profile", nil, false},
+		{"not where ShouldRoll declines", should(false), time.Hour, wrapped, "GET", "/", nil, false},
+		{"where ShouldRoll agrees", should(true), time.Hour, wrapped, "GET", "/", nil, true},
+		{"not because ShouldRoll agrees", should(true), time.Minute, wrapped, "GET", "/", nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := newApp(t, tt.edit)
+				cookie := a.cookies(t, oidcauthtest.Alice)
+				time.Sleep(tt.after)
+				resp := ask(tt.where(a), tt.method, tt.path, append(tt.header, "Cookie", cookie)...)
+				lines := sessionLines(resp.Header)
+				if resp.StatusCode != http.StatusOK || len(lines) > 1 || len(lines) == 1 != tt.want {
+					t.Fatalf("status %d with %d session cookies", resp.StatusCode, len(lines))
+				}
+				if tt.want && !sessionOf(t, a, kept(resp.Header)).LastSeenAt.Equal(time.Now()) {
+					t.Error("the new cookie does not know of this use")
+				}
+			})
+		})
+	}
+}
+
+// CKE-06, S45, lesson 17.
+func TestRotatingSecretsSealsAgainOnUseAndLogsNobodyOut(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		op, before, after := oidcauthtest.NewProvider(t), rand.Text()+rand.Text(), rand.Text()+rand.Text()
+		with := func(secrets ...string) *app {
+			return newAppAt(t, op, func(o *oidcauth.Options) { o.Secrets = secrets })
+		}
+		first, appended, moved, last := with(before), with(before, after), with(after, before), with(after)
+		cookie := first.cookies(t, oidcauthtest.Alice)
+		created := sessionOf(t, first, cookie)
+		if body(ask(last.handler, "GET", "/", "Cookie", cookie)) != nobody {
+			t.Error("a secret that is not listed opens the session")
+		}
+		for name, resp := range map[string]*http.Response{
+			"a HEAD":     ask(moved.handler, "HEAD", "/", "Cookie", cookie),
+			"GetSession": ask(moved.mux, "GET", "/", "Cookie", cookie),
+			"a process that knows the new secret only as second": ask(appended.handler, "GET", "/", "Cookie", cookie),
+		} {
+			if len(resp.Header["Set-Cookie"]) > 0 {
+				t.Errorf("%s seals again", name)
+			}
+		}
+		time.Sleep(time.Second) // no roll is due
+		resp := ask(moved.handler, "GET", "/", "Cookie", cookie)
+		if got := body(resp); got != "alice" || len(sessionLines(resp.Header)) != 1 {
+			t.Fatalf("on use: %q, %d session cookies", got, len(sessionLines(resp.Header)))
+		}
+		cookie = kept(resp.Header)
+		if body(ask(first.handler, "GET", "/", "Cookie", cookie)) != nobody {
+			t.Error("the new cookie is sealed with the old secret")
+		}
+		for _, a := range []*app{appended, moved, last} {
+			var claims struct{ Email string }
+			s := sessionOf(t, a, cookie)
+			if err := s.Claims(&claims); err != nil || claims.Email != "alice@example.com" {
+				t.Errorf("claims after sealing again: %v, %v", claims, err)
+			}
+			if s.Handle != created.Handle || !s.CreatedAt.Equal(created.CreatedAt) {
+				t.Errorf("sealing again made another session: %v for %v", s, created)
+			}
+		}
+		if again := ask(moved.handler, "GET", "/", "Cookie", cookie); len(again.Header["Set-Cookie"]) > 0 {
+			t.Error("what the first secret sealed is sealed again")
+		}
+		time.Sleep(day)
+		if body(ask(last.handler, "GET", "/", "Cookie", cookie)) != nobody {
+			t.Error("sealing again moved the end")
+		}
+	})
+}
