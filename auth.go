@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"github.com/oidcauth/oidcauth/internal/answer"
+	"github.com/oidcauth/oidcauth/internal/caching"
 	"github.com/oidcauth/oidcauth/internal/check"
 	"github.com/oidcauth/oidcauth/internal/cookie"
 	"github.com/oidcauth/oidcauth/internal/fetch"
@@ -357,7 +358,7 @@ func (c *Client) fail(w http.ResponseWriter, r *http.Request, routeName string, 
 	} else if e.Err != nil {
 		c.log(r.Context(), slog.LevelInfo, "request refused", e)
 	}
-	page.Protect(w.Header())
+	caching.Protect(w.Header())
 	switch e.Status {
 	case http.StatusUnauthorized:
 		w.Header().Set("WWW-Authenticate", "Cookie") // 401 needs a challenge (RFC 9110 11.6.1); no registered scheme fits

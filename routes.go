@@ -23,7 +23,6 @@ import (
 	"github.com/oidcauth/oidcauth/internal/fetch"
 	"github.com/oidcauth/oidcauth/internal/idp"
 	"github.com/oidcauth/oidcauth/internal/login"
-	"github.com/oidcauth/oidcauth/internal/page"
 	"github.com/oidcauth/oidcauth/internal/params"
 )
 
@@ -83,7 +82,7 @@ func (c *Client) newRoutes() map[string]route {
 
 // serve answers a request for one of the routes.
 func (c *Client) serve(rt route, w http.ResponseWriter, r *http.Request) {
-	page.Protect(w.Header())
+	caching.Protect(w.Header())
 	if !slices.Contains(rt.methods, r.Method) {
 		w.Header().Set("Allow", strings.Join(rt.methods, ", "))
 		c.fail(w, r, rt.name, refuse("method_not_allowed", nil))

@@ -51,26 +51,20 @@ type Session struct {
 
 // payload is what a Session does not show.
 type payload struct {
-	sealed cookie.Session
-	edit   bool // SetValue is allowed
-	open   func(*cookie.Session) (*cookie.Tokens, error)
-	once   sync.Once
-	tokens *cookie.Tokens
-	err    error
-}
-
-// record is a Session and its payload in one allocation.
-type record struct {
-	Session
-	payload
+	session Session // here to save an allocation
+	sealed  cookie.Session
+	edit    bool // SetValue is allowed
+	open    func(*cookie.Session) (*cookie.Tokens, error)
+	once    sync.Once
+	tokens  *cookie.Tokens
+	err     error
 }
 
 // newSession shows what is sealed in sealed.
 func (c *Client) newSession(sealed cookie.Session) *Session {
-	rec := &record{}
-	rec.sealed, rec.open, rec.Session.payload = sealed, c.cookies.Sessions.Tokens, &rec.payload
-	s, id := &rec.Session, &sealed.Identity
-	s.Issuer, s.Subject, s.SID = c.opts.Issuer, id.Subject, id.SID
+	p := &payload{sealed: sealed, open: c.cookies.Sessions.Tokens}
+	s, id := &p.session, &p.sealed.Identity
+	s.payload, s.Issuer, s.Subject, s.SID = p, c.opts.Issuer, id.Subject, id.SID
 	sum := sha256.Sum256(id.ID[:])
 	s.Handle = base64.RawURLEncoding.EncodeToString(sum[:12])
 	s.CreatedAt, s.LastSeenAt, s.ExpiresAt = time.Unix(id.Created, 0), time.Unix(id.Seen, 0), c.sessionEnd(id)

@@ -91,3 +91,14 @@ func VaryCookie(h http.Header) {
 	}
 	h.Add("Vary", "Cookie")
 }
+
+// Protect keeps a response of ours out of every cache, and its text from being taken for something else (HYG-01,
+// HYG-03, S12).
+func Protect(h http.Header) {
+	Forbid(h)
+	VaryCookie(h)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+}

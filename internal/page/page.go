@@ -10,8 +10,6 @@ import (
 	"html/template"
 	"net/http"
 	"strings"
-
-	"github.com/oidcauth/oidcauth/internal/caching"
 )
 
 // A Page is one message to the user. All text is escaped.
@@ -49,7 +47,7 @@ func contentPolicy() string {
 	return "default-src 'none'; style-src 'sha256-" + hash + "'; frame-ancestors 'none'; base-uri 'none'"
 }
 
-// Write answers with p. The headers of [Protect] are the caller's to set, before.
+// Write answers with p. Headers that keep the response out of caches are the caller's to set, before.
 func Write(w http.ResponseWriter, status int, p Page) {
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
@@ -64,17 +62,6 @@ func Write(w http.ResponseWriter, status int, p Page) {
 	}
 	w.WriteHeader(status)
 	_ = layout.Execute(w, p) // an error means that the client is gone
-}
-
-// Protect keeps a response of ours out of every cache, and its text from being taken for something else (HYG-01,
-// HYG-03, S12).
-func Protect(h http.Header) {
-	caching.Forbid(h)
-	caching.VaryCookie(h)
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
 
 // JSON answers with v, or with a 500 if v comes from a hook and cannot be encoded.

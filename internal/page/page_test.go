@@ -12,13 +12,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/oidcauth/oidcauth/internal/caching"
 	"github.com/oidcauth/oidcauth/internal/page"
 )
 
 // show answers with p as the library's routes do.
 func show(p page.Page) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
-	page.Protect(w.Header())
+	caching.Protect(w.Header())
 	page.Write(w, http.StatusBadRequest, p)
 	return w
 }
@@ -116,7 +117,7 @@ func TestPolicyOfAPage(t *testing.T) {
 func TestHeadersOfJSON(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
-	page.Protect(w.Header())
+	caching.Protect(w.Header())
 	body := map[string]string{"error": "unauthenticated", "error_description": "<script>&\u2028"}
 	page.JSON(w, http.StatusUnauthorized, body)
 	for field, want := range map[string]string{
@@ -159,8 +160,8 @@ func TestProtectWins(t *testing.T) {
 		"Expires":                 {"0"},
 		"Content-Security-Policy": {"default-src *"}, "Referrer-Policy": {"unsafe-url"}, "Vary": {"Accept-Encoding"},
 	}
-	page.Protect(h)
-	page.Protect(h) // once at the route and once at its error
+	caching.Protect(h)
+	caching.Protect(h) // once at the route and once at its error
 	want := http.Header{
 		"Cache-Control": {"private, no-store"}, "Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
 		"Referrer-Policy": {"no-referrer"}, "Vary": {"Accept-Encoding", "Cookie"}, "X-Content-Type-Options": {"nosniff"},
