@@ -5,6 +5,9 @@ package cookie
 // LongestAge is the cap on Max-Age in seconds.
 const LongestAge = longestAge
 
+// Dictionary is the part of the dictionary that all clients share.
+const Dictionary = dictionary
+
 func (c *Sessions) PackIdentity(id *Identity, cookies int) []byte {
 	return id.pack(c.identity.mark, cookies)
 }

@@ -1,8 +1,10 @@
 package cookie_test
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -37,6 +39,15 @@ func goldenSessions(t *testing.T) map[string]golden {
 		"dropped":   {Identity: id, Tokens: dropped},
 		"opaque":    {Identity: id, Tokens: opaque},
 		"chunked":   {Identity: id, Tokens: large},
+	}
+}
+
+// A word changed in it, which no golden session may have used, would spoil the cookies of those that did.
+func TestDictionaryIsPartOfTheVersion(t *testing.T) {
+	t.Parallel()
+	const want = "adae1f94c6695bc5b2088c9ce378c2a374a4ffd9c969682d9cbcb0ab1bbc4768"
+	if got := fmt.Sprintf("%x", sha256.Sum256([]byte(cookie.Dictionary))); got != want {
+		t.Errorf("the dictionary's hash is %s, want %s: give the format another version", got, want)
 	}
 }
 

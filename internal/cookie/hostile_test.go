@@ -156,7 +156,7 @@ func TestStreamIsBounded(t *testing.T) {
 	id := reference.identity()
 	const kib = 1 << 10
 	stream := func(n int) []byte { return deflated(t, bytes.Repeat([]byte{'0'}, n)) }
-	empty, small, bomb := stream(0), stream(100), stream(16<<20)
+	empty, small, bomb := stream(0), stream(100), stream(1<<20)
 	// What follows the ID token in otherwise empty tokens: claims, user info, refresh token, values.
 	rest := []any{0, 0, 0, 0, 0, 0}
 	idToken := func(stream []byte, size, header any) []any {
@@ -176,7 +176,7 @@ func TestStreamIsBounded(t *testing.T) {
 		"honest":                       {idToken(small, 100, 50), true},
 		"the most there may be of one": {idToken(stream(64*kib), 64*kib, 0), true},
 		"one more":                     {idToken(stream(64*kib+1), 64*kib+1, 1), false},
-		"bomb that says so":            {idToken(bomb, 16<<20, 0), false},
+		"bomb that says so":            {idToken(bomb, 1<<20, 0), false},
 		"bomb that says it is small":   {idToken(bomb, 100, 50), false},
 		"bomb that says 64 KiB":        {idToken(bomb, 64*kib, 0), false},
 		"less than it says":            {idToken(small, 101, 50), false},

@@ -64,8 +64,8 @@ func NewSessions(o SessionOptions) *Sessions {
 
 // tokens returns the label of the token box, which belongs to one session and one generation of its tokens.
 func (c *Sessions) tokens(id *Identity) label {
-	parts := append([]string{"session tokens"}, c.binding...)
-	return newLabel(append(parts, string(id.ID[:]), strconv.FormatUint(id.Generation, 10))...)
+	owner := []string{string(id.ID[:]), strconv.FormatUint(id.Generation, 10)}
+	return newLabel(slices.Concat([]string{"session tokens"}, c.binding, owner)...)
 }
 
 // Session is a session with its tokens still sealed. The zero value is a session without tokens. It may be read by

@@ -56,7 +56,7 @@ type packer struct {
 }
 
 func (z *deflater) packTokens(mark string, t *Tokens) ([]byte, error) {
-	p := packer{rest: make([]byte, 0, 1024)}
+	p := packer{public: make([]byte, 0, 2048), rest: make([]byte, 0, 1024)}
 	p.rest = binary.AppendUvarint(p.rest, uint64(len(t.Access)))
 	for i := range t.Access {
 		p.access(&t.Access[i])
