@@ -35,8 +35,9 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/oidcauth/oidcauth/internal/answer"
 	"github.com/oidcauth/oidcauth/internal/caching"
@@ -63,7 +64,7 @@ type Client struct {
 	returnTo    *returnto.Policy
 	crossOrigin *http.CrossOriginProtection
 	callbacks   ledger.Once[*Session] // by state
-	tasks       sync.WaitGroup        // revocations under way
+	tasks       *semaphore.Weighted   // revocations under way
 }
 
 // New checks o as a whole and returns every mistake in it as joined [*ConfigError] values. It does no I/O and starts no
@@ -75,21 +76,22 @@ func New(o Options) (*Client, error) {
 	if parseErr != nil {
 		return nil, err // says the same, with the field's name
 	}
-	c := &Client{opts: o, base: base, basePath: base.Path, origin: check.CanonicalOrigin(base), crossOrigin: http.NewCrossOriginProtection()}
+	c := &Client{opts: o, base: base, basePath: base.Path, tasks: semaphore.NewWeighted(maxTasks), origin: check.CanonicalOrigin(base), crossOrigin: http.NewCrossOriginProtection()}
 	for _, trusted := range append(o.TrustedOrigins, c.origin) {
 		_ = c.crossOrigin.AddTrustedOrigin(trusted) // validate has said what is wrong with it
 	}
 	c.routes = c.newRoutes()
-	policy, bad := returnto.New(returnto.Options{
-		BaseURL: o.BaseURL, Origins: o.AllowedReturnOrigins, AllowHTTP: o.InsecureAllowHTTP, IsAuthRoute: c.isRoute, Default: o.DefaultReturnTo,
-	})
-	if bad != nil && check.URL(o.BaseURL, o.InsecureAllowHTTP) == nil { // without a base there is nothing to compare with
-		err = errors.Join(err, &ConfigError{"DefaultReturnTo, AllowedReturnOrigins", bad.Error()})
+	rules := returnto.Options{BaseURL: o.BaseURL, AllowHTTP: o.InsecureAllowHTTP, IsAuthRoute: c.isRoute, Default: o.DefaultReturnTo}
+	if _, bad := returnto.New(rules); bad != nil && check.URL(o.BaseURL, o.InsecureAllowHTTP) == nil {
+		err = errors.Join(err, &ConfigError{"DefaultReturnTo", bad.Error()})
 	}
 	if err != nil {
 		return nil, err
 	}
-	c.returnTo = policy
+	rules.Origins = o.AllowedReturnOrigins
+	if c.returnTo, err = returnto.New(rules); err != nil {
+		return nil, &ConfigError{"AllowedReturnOrigins", err.Error()}
+	}
 	c.provider = idp.New(idp.Config{
 		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: o.ClientSecret, AuthStyle: o.AuthStyle, Public: o.PublicClient,
 		SigningAlgs: o.IDTokenSigningAlgs, UserInfoSigningAlg: o.UserInfoSigningAlg, TrustedAudience: o.TrustedAudiences,
@@ -117,14 +119,11 @@ func (c *Client) Discover(ctx context.Context) error {
 
 // Close waits for revocations under way, until ctx ends. Call it after the server's Shutdown.
 func (c *Client) Close(ctx context.Context) error {
-	done := make(chan struct{})
-	go func() { c.tasks.Wait(); close(done) }()
-	select {
-	case <-done:
+	if c.tasks.TryAcquire(maxTasks) || c.tasks.Acquire(ctx, maxTasks) == nil {
+		c.tasks.Release(maxTasks)
 		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("oidcauth: close: %w", context.Cause(ctx))
 	}
+	return fmt.Errorf("oidcauth: close: %w", context.Cause(ctx))
 }
 
 // Handler serves the auth routes alone; anything else is 404. Mount it without a method, since its routes differ in
@@ -137,8 +136,7 @@ func (c *Client) Handler() http.Handler {
 // extended. A request without a session cookie is passed on as it is.
 func (c *Client) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if rt, ok := c.routes[strings.TrimSuffix(r.URL.Path, "/")]; ok {
-			c.serve(rt, w, r)
+		if c.serve(w, r) {
 			return
 		}
 		if c.visit(r) != nil || !c.cookies.Sessions.Present(r.Header) {
@@ -189,6 +187,9 @@ func (c *Client) RequireAuthWith(o RequireOptions) func(http.Handler) http.Handl
 	}
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if c.serve(w, r) { // a guard around everything must not stand before the callback
+				return
+			}
 			v, w, r, first := c.enter(w, r)
 			v.guard(w.Header())
 			s, err := c.admit(r, v, &o)
@@ -228,16 +229,14 @@ func (c *Client) checkOrigin(r *http.Request) error {
 	if c.opts.InsecureDisableCSRFProtection {
 		return nil
 	}
-	err := c.crossOrigin.Check(r)
-	if err == nil && fetch.IsWebSocket(r) {
-		if o := r.Header.Get("Origin"); o != c.origin && !slices.Contains(c.opts.TrustedOrigins, o) {
-			err = errors.New("WebSocket handshake from another origin")
-		}
+	err, from := c.crossOrigin.Check(r), r.Header.Get("Origin")
+	if err == nil && fetch.IsWebSocket(r) && from != c.origin && !slices.Contains(c.opts.TrustedOrigins, from) {
+		err = errors.New("WebSocket handshake from another origin")
 	}
 	if err != nil {
-		return refuse("cross_origin_request", err)
+		err = refuse("cross_origin_request", err)
 	}
-	return nil
+	return err
 }
 
 // turnAway answers a request that a guard does not let through.
@@ -304,8 +303,8 @@ type Error struct {
 	Status   int    // of the response
 	Code     string // for programs, such as invalid_state
 	Public   string // for the user: plain text
-	ReturnTo string // where the login under way was to end, if known
-	Err      error  // the cause: never shown to a browser
+	ReturnTo string `json:"-"` // where the login under way was to end, if known
+	Err      error  `json:"-"` // the cause: never shown to a browser
 }
 
 // Error includes the cause.
@@ -323,14 +322,15 @@ func (e *Error) Unwrap() error { return e.Err }
 // A ProviderError is an error response of the provider (RFC 6749 4.1.2.1 and 5.2). Description is the provider's text, or,
 // at the callback, anybody's: show it escaped or not at all. Error does not print it.
 type ProviderError struct {
-	Code, Description string
-	Raw               map[string]any // further members of the response, nil if there are none
+	Code        string
+	Description string         `json:"-"`
+	Raw         map[string]any `json:"-"` // further members of the response, nil if there are none
 }
 
 func (e *ProviderError) Error() string { return "oidcauth: the provider answered " + e.Code }
 
 // Format prints the code alone, whatever the verb.
-func (e *ProviderError) Format(f fmt.State, _ rune) { fmt.Fprint(f, e.Error()) }
+func (e ProviderError) Format(f fmt.State, _ rune) { fmt.Fprint(f, e.Error()) }
 
 // providerError translates an error of the provider's side to the package's own types.
 func providerError(err error) error {
@@ -349,7 +349,8 @@ func providerError(err error) error {
 // fail answers err. It is the one place where an error becomes a response, a log line and a call of OnError.
 func (c *Client) fail(w http.ResponseWriter, r *http.Request, routeName string, err error) {
 	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
-		return // the browser is gone: no failure, and nobody to answer
+		w.WriteHeader(http.StatusServiceUnavailable) // nobody is there to read it, or a client that closed its half only
+		return
 	}
 	e := classify(err)
 	e.Route = cmp.Or(e.Route, routeName)
@@ -414,7 +415,8 @@ func (c *Client) log(ctx context.Context, level slog.Level, text string, err err
 func (c *Client) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
 	p := page.Page{Title: "Sign-in problem", Text: e.Public, Code: e.Code}
 	if c.opts.Routes.Login != "-" && (e.Route == "login" || e.Route == "callback" || e.Status == http.StatusServiceUnavailable) {
-		p.Links = append(p.Links, page.Link{Text: "Try again", URL: c.LoginURL(e.ReturnTo)})
+		returnTo, _, _ := strings.Cut(e.ReturnTo, "?") // a query stays in the sealed cookie and in no URL (S33)
+		p.Links = append(p.Links, page.Link{Text: "Try again", URL: c.LoginURL(returnTo)})
 	}
 	home := page.Link{Text: "Back to the start page", URL: c.returnTo.Resolve("")}
 	if s, err := c.GetSession(r); err == nil {
@@ -431,11 +433,9 @@ func (c *Client) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
 //	session.created  a login ended well
 //	session.ended    a session was logged out
 type Event struct {
-	Name            string
-	Issuer, Subject string
-	SessionID       string // the session's Handle
-	Route           string
-	Err             error
+	Name, Route, Issuer, Subject string
+	SessionID                    string // the session's Handle
+	Err                          error
 }
 
 // event tells OnEvent. A hook that panics must not take a login down, nor one that waits for the request's end.

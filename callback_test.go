@@ -397,7 +397,8 @@ func TestTheErrorPageLeadsOn(t *testing.T) { // S32
 	t.Parallel()
 	a := newApp(t)
 	a.op.Misbehave("expired")
-	if page := a.browser.Get("/auth/login?returnTo=/a?b%26c"); !strings.Contains(page.Body, `href="/auth/login?returnTo=%2Fa%3Fb%26c"`) {
+	// The query may be a secret: it stays in the sealed cookie and out of every URL (S33).
+	if page := a.browser.Get("/auth/login?returnTo=/a?b%26c"); !strings.Contains(page.Body, `href="/auth/login?returnTo=%2Fa"`) {
 		t.Errorf("the page does not lead to the same login again: %s", page.Body)
 	}
 	a.op.Change(func(k *oidcauthtest.Knobs) { k.EditIDToken = nil })

@@ -34,6 +34,11 @@ func metadata(site, mode, dest string, more ...string) []string {
 	return append([]string{"Sec-Fetch-Site", site, "Sec-Fetch-Mode", mode, "Sec-Fetch-Dest", dest, "Accept", accept}, more...)
 }
 
+// socket is what a browser says of a WebSocket handshake.
+func socket(site, origin string) []string {
+	return metadata(site, "websocket", "websocket", "Upgrade", "websocket", "Origin", origin)
+}
+
 var kinds = []kind{
 	{"a typed address", "GET", metadata("none", "navigate", "document"), 302},
 	{"a link on a page of ours", "GET", metadata("same-origin", "navigate", "document"), 302},
@@ -58,8 +63,8 @@ var kinds = []kind{
 	{"an older prefetch of Firefox", "GET", []string{"Accept", html, "X-Moz", "prefetch"}, 401},
 	{"a frame", "GET", metadata("same-origin", "navigate", "iframe"), 401},
 	{"another site's frame", "GET", metadata("cross-site", "navigate", "iframe"), 401},
-	{"a WebSocket of ours", "GET", metadata("same-origin", "websocket", "websocket", "Upgrade", "websocket", "Origin", "https://app.test"), 401},
-	{"a WebSocket of another site", "GET", metadata("cross-site", "websocket", "websocket", "Upgrade", "websocket", "Origin", "https://evil.test"), 403},
+	{"a WebSocket of ours", "GET", socket("same-origin", "https://app.test"), 401},
+	{"a WebSocket of another site", "GET", socket("cross-site", "https://evil.test"), 403},
 	{"another site's form", "POST", metadata("cross-site", "navigate", "document", "Origin", "https://evil.test"), 403},
 	{"a sibling's script", "POST", metadata("same-site", "cors", "empty", "Origin", "https://blog.app.test"), 403},
 }
@@ -72,10 +77,12 @@ func TestGuardsAnswerByKindOfRequestAndSession(t *testing.T) {
 		expired := a.cookies(t, oidcauthtest.Alice)
 		time.Sleep(day)
 		sessions := map[string]string{
-			"no": "", "an expired": expired, "a broken": "__Host-session=broken.session", "a valid": a.cookies(t, oidcauthtest.Alice),
+			"no": "", "an expired": expired, "a broken": "__Host-session=broken.session",
+			"a valid": a.cookies(t, oidcauthtest.Alice),
 		}
 		guards := map[string]func(http.Handler) http.Handler{
-			"RequireAuth": a.RequireAuth, "RequireAuthAPI": a.RequireAuthAPI, "RequireAuthWith": a.RequireAuthWith(oidcauth.RequireOptions{}),
+			"RequireAuth": a.RequireAuth, "RequireAuthAPI": a.RequireAuthAPI,
+			"RequireAuthWith": a.RequireAuthWith(oidcauth.RequireOptions{}),
 		}
 		for guard, around := range guards {
 			h := around(a.mux)
@@ -119,14 +126,18 @@ func checkAnswer(t *testing.T, kind kind, resp *http.Response) {
 		}
 		if resp.Header.Get("WWW-Authenticate") != "Cookie" || resp.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: a 401 with %q and %q", kind.name, resp.Header.Get("WWW-Authenticate"), resp.Header.Get("Content-Type"))
-		} else if err := json.Unmarshal([]byte(text), &answer); err != nil || answer.Error != "unauthenticated" || answer.LoginURL != "/auth/login" {
+			return
+		}
+		err := json.Unmarshal([]byte(text), &answer)
+		if err != nil || answer.Error != "unauthenticated" || answer.LoginURL != "/auth/login" {
 			t.Errorf("%s: the 401 says %s", kind.name, text)
 		}
 	}
 	if resp.StatusCode >= 400 && (location != "" || len(resp.Header["Set-Cookie"]) > 0) {
 		t.Errorf("%s: a %d with a redirect or a cookie", kind.name, resp.StatusCode)
 	}
-	if got := resp.Header.Get("Cache-Control"); got != "private, no-store" || !strings.Contains(strings.Join(resp.Header["Vary"], ","), "Cookie") {
+	vary := strings.Join(resp.Header["Vary"], ",")
+	if got := resp.Header.Get("Cache-Control"); got != "private, no-store" || !strings.Contains(vary, "Cookie") {
 		t.Errorf("%s: a %d with Cache-Control %q and Vary %q", kind.name, resp.StatusCode, got, resp.Header["Vary"])
 	}
 }
@@ -137,6 +148,8 @@ func TestACheckDecidesAboutASession(t *testing.T) {
 	a := newApp(t)
 	cookie := a.cookies(t, oidcauthtest.Alice)
 	navigation, fetch := metadata("none", "navigate", "document"), metadata("same-origin", "cors", "empty")
+	unpaid := &oidcauth.Error{Status: 402, Code: "unpaid", Public: "Please pay.", Err: errors.New("secret-reason")}
+	unsure := &oidcauth.Error{Status: 402, Code: "unpaid", Err: oidcauth.ErrLoginRequired}
 	for _, tt := range []struct {
 		name       string
 		err        error
@@ -148,8 +161,8 @@ func TestACheckDecidesAboutASession(t *testing.T) {
 		{"has no session of its own", oidcauth.ErrNoSession, 403, 403, "forbidden"},
 		{"wants a new login", oidcauth.ErrLoginRequired, 302, 401, "login_required"},
 		{"wants a new login and says why", fmt.Errorf("secret-reason: %w", oidcauth.ErrLoginRequired), 302, 401, "login_required"},
-		{"brings its own answer with such a cause", &oidcauth.Error{Status: 402, Code: "unpaid", Err: oidcauth.ErrLoginRequired}, 402, 402, "unpaid"},
-		{"brings its own answer", &oidcauth.Error{Status: 402, Code: "unpaid", Public: "Please pay.", Err: errors.New("secret-reason")}, 402, 402, "unpaid"},
+		{"brings its own answer with such a cause", unsure, 402, 402, "unpaid"},
+		{"brings its own answer", unpaid, 402, 402, "unpaid"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -172,8 +185,11 @@ func TestACheckDecidesAboutASession(t *testing.T) {
 					want = tt.page
 				}
 				text := body(got)
-				if got.StatusCode != want || want >= 400 && !strings.Contains(text, tt.code) || strings.Contains(text, "secret-reason") {
+				if got.StatusCode != want || want >= 400 && !strings.Contains(text, tt.code) {
 					t.Errorf("%s: %d %s, want %d %s", name, got.StatusCode, text, want, tt.code)
+				}
+				if strings.Contains(text, "secret-reason") {
+					t.Errorf("%s: the cause is shown", name)
 				}
 			}
 		})
@@ -295,22 +311,30 @@ func TestGuardsRefuseOtherOrigins(t *testing.T) {
 	reckless := func(o *oidcauth.Options) { o.InsecureDisableCSRFProtection = true }
 	// Without Fetch metadata the standard library compares Origin's host with Host (plain http, and browsers before 2023).
 	unsafe := []row{
-		{"of our origin", "same-origin", "https://app.test", 200}, {"of our origin without Origin", "same-origin", "", 200},
+		{"of our origin", "same-origin", "https://app.test", 200},
+		{"of our origin without Origin", "same-origin", "", 200},
 		{"of the user", "none", "", 200}, {"of a sibling", "same-site", "https://blog.app.test", 403},
-		{"of another site", "cross-site", "https://evil.test", 403}, {"of another site without Origin", "cross-site", "", 403},
-		{"of an opaque origin", "cross-site", "null", 403}, {"of a trusted origin", "cross-site", "https://partner.test", 403},
-		{"of our origin in an older browser", "", "https://app.test", 200}, {"of another in an older browser", "", "https://evil.test", 403},
-		{"of a sibling in an older browser", "", "https://blog.app.test", 403}, {"of our host on another port", "", "https://app.test:8443", 403},
+		{"of another site", "cross-site", "https://evil.test", 403},
+		{"of another site without Origin", "cross-site", "", 403},
+		{"of an opaque origin", "cross-site", "null", 403},
+		{"of a trusted origin", "cross-site", "https://partner.test", 403},
+		{"of our origin in an older browser", "", "https://app.test", 200},
+		{"of another in an older browser", "", "https://evil.test", 403},
+		{"of a sibling in an older browser", "", "https://blog.app.test", 403},
+		{"of our host on another port", "", "https://app.test:8443", 403},
 		{"of an opaque origin in an older browser", "", "null", 403}, {"of what is no URL", "", "https://%", 403},
 		{"of a program", "", "", 200}, {"of a value that is no site", "strange", "", 403},
 	}
 	sockets := []row{
 		{"of our origin", "same-origin", "https://app.test", 200}, {"without Origin", "same-origin", "", 403},
 		{"of an opaque origin", "cross-site", "null", 403}, {"of a sibling", "same-site", "https://blog.app.test", 403},
-		{"of our host without https", "", "http://app.test", 403}, {"of our host on another port", "same-site", "https://app.test:8443", 403},
+		{"of our host without https", "", "http://app.test", 403},
+		{"of our host on another port", "same-site", "https://app.test:8443", 403},
 		{"of a host that begins like ours", "cross-site", "https://app.test.evil.test", 403},
-		{"of a host that ends like ours", "cross-site", "https://evil-app.test", 403}, {"of a program without Origin", "", "", 403},
-		{"of a trusted origin", "cross-site", "https://partner.test", 403}, {"of our origin in an older browser", "", "https://app.test", 200},
+		{"of a host that ends like ours", "cross-site", "https://evil-app.test", 403},
+		{"of a program without Origin", "", "", 403},
+		{"of a trusted origin", "cross-site", "https://partner.test", 403},
+		{"of our origin in an older browser", "", "https://app.test", 200},
 	}
 	for _, client := range []struct {
 		name string
@@ -321,12 +345,13 @@ func TestGuardsRefuseOtherOrigins(t *testing.T) {
 		check := func(kind string, rows []row, method string, header ...string) {
 			for _, tt := range rows {
 				want := tt.want
-				if client.name == "with TrustedOrigins" && tt.origin == "https://partner.test" || strings.Contains(client.name, "Disable") {
+				switch {
+				case client.name == "with TrustedOrigins" && tt.origin == "https://partner.test", strings.Contains(client.name, "Disable"):
 					want = 200
 				}
-				for name, h := range map[string]http.Handler{"RequireAuth": a.RequireAuth(a.mux), "RequireAuthAPI": a.RequireAuthAPI(a.mux)} {
+				for name, guard := range map[string]func(http.Handler) http.Handler{"RequireAuth": a.RequireAuth, "RequireAuthAPI": a.RequireAuthAPI} {
 					all := append(header, "Sec-Fetch-Site", tt.site, "Origin", tt.origin, "Cookie", cookie)
-					resp := ask(h, method, "/", all...)
+					resp := ask(guard(a.mux), method, "/", all...)
 					if resp.StatusCode != want || want == 403 && !strings.Contains(body(resp), "cross_origin_request") {
 						t.Errorf("%s %s answers a %s %s: %d, want %d", name, client.name, kind, tt.name, resp.StatusCode, want)
 					}
@@ -362,7 +387,7 @@ func TestErrorAnswersEachKindOfError(t *testing.T) {
 		{"a login that is needed", wrap(oidcauth.ErrLoginRequired), 302, 401, "login_required"},
 		{"an outage", wrap(oidcauth.ErrUnavailable), 503, 503, "provider_unavailable"},
 		{"an answer", wrap(&oidcauth.Error{Status: 409, Code: "taken", Public: "Taken."}), 409, 409, "taken"},
-		{"an answer of which no session is the cause", &oidcauth.Error{Status: 409, Code: "taken", Err: oidcauth.ErrNoSession}, 409, 409, "taken"},
+		{"an answer with such a cause", &oidcauth.Error{Status: 409, Code: "taken", Err: oidcauth.ErrNoSession}, 409, 409, "taken"},
 		{"a header that is out", oidcauth.ErrHeaderWritten, 500, 500, "server_error"},
 		{"anything else", errors.New("secret-reason"), 500, 500, "server_error"},
 	} {
@@ -370,10 +395,12 @@ func TestErrorAnswersEachKindOfError(t *testing.T) {
 			t.Parallel()
 			a := newApp(t)
 			h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { a.Error(w, r, tt.err) })
-			page, call := ask(h, "GET", "/", metadata("none", "navigate", "document")...), ask(h, "GET", "/", metadata("same-origin", "cors", "empty")...)
+			page := ask(h, "GET", "/", metadata("none", "navigate", "document")...)
+			call := ask(h, "GET", "/", metadata("same-origin", "cors", "empty")...)
 			text := body(call)
 			if page.StatusCode != tt.page || call.StatusCode != tt.call || !strings.Contains(text, `"error":"`+tt.code+`"`) {
-				t.Errorf("a navigation: %d, want %d; a fetch: %d %s, want %d %s", page.StatusCode, tt.page, call.StatusCode, text, tt.call, tt.code)
+				t.Errorf("a navigation: %d, want %d", page.StatusCode, tt.page)
+				t.Errorf("a fetch: %d %s, want %d %s", call.StatusCode, text, tt.call, tt.code)
 			}
 			if strings.Contains(text+body(page), "secret-reason") {
 				t.Error("the cause is shown")
@@ -406,19 +433,25 @@ func TestHandlerServesTheRoutesAlone(t *testing.T) {
 		}{
 			{"login", "GET", "/auth/login", 302, ""}, {"one trailing slash", "GET", "/auth/login/", 302, ""},
 			{"login by HEAD", "HEAD", "/auth/login", 405, "GET"}, {"login by POST", "POST", "/auth/login", 405, "GET"},
-			{"callback without parameters", "GET", "/auth/callback", 400, ""}, {"callback by HEAD", "HEAD", "/auth/callback", 405, "GET"},
+			{"callback without parameters", "GET", "/auth/callback", 400, ""},
+			{"callback by HEAD", "HEAD", "/auth/callback", 405, "GET"},
 			{"callback by POST", "POST", "/auth/callback", 405, "GET"}, {"profile", "GET", "/auth/profile", 401, ""},
-			{"profile by HEAD", "HEAD", "/auth/profile", 401, ""}, {"profile by DELETE", "DELETE", "/auth/profile", 405, "GET, HEAD"},
+			{"profile by HEAD", "HEAD", "/auth/profile", 401, ""},
+			{"profile by DELETE", "DELETE", "/auth/profile", 405, "GET, HEAD"},
 			{"logout", "GET", "/auth/logout", 302, ""}, {"logout by POST", "POST", "/auth/logout", 303, ""},
-			{"logout by HEAD", "HEAD", "/auth/logout", 405, "GET, POST"}, {"logout by PUT", "PUT", "/auth/logout", 405, "GET, POST"},
-			{"logged out", "GET", "/auth/logged-out", 302, ""}, {"logged out by OPTIONS", "OPTIONS", "/auth/logged-out", 405, "GET"},
-			{"an unknown path", "GET", "/auth/other", 404, ""}, {"a path below a route", "GET", "/auth/login/x", 404, ""},
-			{"another case", "GET", "/auth/Login", 404, ""}, {"two trailing slashes", "GET", "/auth/login//", 307, ""}, // ServeMux cleans
+			{"logout by HEAD", "HEAD", "/auth/logout", 405, "GET, POST"},
+			{"logout by PUT", "PUT", "/auth/logout", 405, "GET, POST"},
+			{"logged out", "GET", "/auth/logged-out", 302, ""},
+			{"logged out by OPTIONS", "OPTIONS", "/auth/logged-out", 405, "GET"},
+			{"an unknown path", "GET", "/auth/other", 404, ""},
+			{"a path below a route", "GET", "/auth/login/x", 404, ""},
+			{"another case", "GET", "/auth/Login", 404, ""},
+			{"two trailing slashes", "GET", "/auth/login//", 307, ""}, // ServeMux cleans
 			{"the prefix", "GET", "/auth/", 404, ""}, {"the home page", "GET", "/", 418, ""},
 		} {
 			resp := ask(mux, tt.method, base+tt.path, metadata("none", "navigate", "document")...)
 			if resp.StatusCode != tt.want || resp.Header.Get("Allow") != tt.allow {
-				t.Errorf("%s below %q: %d with Allow %q, want %d with %q", tt.name, base, resp.StatusCode, resp.Header.Get("Allow"), tt.want, tt.allow)
+				t.Errorf("%s below %q: %d with Allow %q, want %d", tt.name, base, resp.StatusCode, resp.Header.Get("Allow"), tt.want)
 			}
 		}
 		if base != "" {

@@ -74,6 +74,7 @@ func TestASharedCacheNeverGetsAGuardedPage(t *testing.T) {
 	replaces := func(name, value string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) { w.Header().Set(name, value); a.mux.ServeHTTP(w, r) }
 	}
+	clears := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { clear(w.Header()); a.mux.ServeHTTP(w, r) })
 	files := fstest.MapFS{"page": {Data: []byte("a file"), ModTime: time.Unix(1, 0)}}
 	for _, tt := range []struct {
 		name    string
@@ -97,7 +98,7 @@ func TestASharedCacheNeverGetsAGuardedPage(t *testing.T) {
 		{"a lifetime for one CDN", says("Cloudflare-CDN-Cache-Control", "max-age=600"), "private, no-store"},
 		{"a lifetime for surrogates", says("Surrogate-Control", "max-age=600"), "private, no-store"},
 		{"another Vary", replaces("Vary", "Accept-Encoding"), "private, no-store"},
-		{"no headers of ours", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { clear(w.Header()); a.mux.ServeHTTP(w, r) }), "private, no-store"},
+		{"no headers of ours", clears, "private, no-store"},
 		{"a flush before all", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Cache-Control", "public")
 			_ = http.NewResponseController(w).Flush()
@@ -122,9 +123,21 @@ func TestASharedCacheNeverGetsAGuardedPage(t *testing.T) {
 			if got := strings.Join(first["Cache-Control"], " & "); got != tt.control {
 				t.Errorf("%s says %s: Cache-Control is %q, want %q", place, tt.name, got, tt.control)
 			}
-			if vary := strings.Join(first["Vary"], ", "); !strings.Contains(vary, "Cookie") || tt.name == "another Vary" && !strings.Contains(vary, "Accept-Encoding") {
+			vary := strings.Join(first["Vary"], ", ")
+			if !strings.Contains(vary, "Cookie") || tt.name == "another Vary" && !strings.Contains(vary, "Accept-Encoding") {
 				t.Errorf("%s says %s: Vary is %q", place, tt.name, vary)
 			}
 		}
 	}
+}
+
+// behaviour.md 5: middleware below a guard may look at the headers too.
+func TestAGuardSetsItsHeadersBeforeTheHandlerRuns(t *testing.T) {
+	t.Parallel()
+	a := newApp(t)
+	ask(a.RequireAuth(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if got := w.Header(); got.Get("Cache-Control") != "private, no-store" || got.Get("Vary") != "Cookie" {
+			t.Errorf("the handler finds %v", got)
+		}
+	})), "GET", "/", "Cookie", a.cookies(t, oidcauthtest.Alice))
 }

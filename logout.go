@@ -33,8 +33,9 @@ const (
 
 // LogoutURLParams are what a provider's logout URL may need. Empty fields are unknown or switched off.
 type LogoutURLParams struct {
-	ClientID, PostLogoutURL, IDTokenHint, LogoutHint, State string
-	Federated                                               bool
+	ClientID, PostLogoutURL, LogoutHint, State string
+	IDTokenHint                                string `json:"-"`
+	Federated                                  bool
 }
 
 // Format prints no secret, whatever the verb.
@@ -61,7 +62,8 @@ func (c *Client) LogoutURL(returnTo string) string {
 
 // Logout ends the session of r, here first and then at the provider, revokes its refresh token (RFC 7009) and writes the
 // redirect; o may be nil. If it returns an error the session is gone all the same, and nothing was written but headers: pass
-// the error to [Client.Error]. Without a session the redirect is the same.
+// the error to [Client.Error]. Only after [ErrHeaderWritten] the cookie is still there. Without a session the redirect is the
+// same.
 func (c *Client) Logout(w http.ResponseWriter, r *http.Request, o *LogoutOptions) error {
 	if o == nil {
 		o = &LogoutOptions{}
@@ -71,8 +73,8 @@ func (c *Client) Logout(w http.ResponseWriter, r *http.Request, o *LogoutOptions
 
 // logoutRequest is what one logout asks for.
 type logoutRequest struct {
-	returnTo, uiLocales, hint string
-	federated, local          bool
+	returnTo, state, uiLocales, hint string
+	federated, local                 bool
 }
 
 // handleLogout ends the session for a request that comes from the user, and asks first where that is not sure (S26).
@@ -103,14 +105,14 @@ func (c *Client) handleLogout(w http.ResponseWriter, r *http.Request) error {
 	}
 	federated, ok := query["federated"]
 	return c.endSession(w, r, logoutRequest{
-		returnTo: query["returnTo"], uiLocales: query["ui_locales"], hint: query["logout_hint"], federated: ok && federated != "false",
+		returnTo: query["returnTo"], state: query["state"], uiLocales: query["ui_locales"], hint: query["logout_hint"], federated: ok && federated != "false",
 	})
 }
 
 // confirmLogout asks before another site's link signs the user out.
 func (c *Client) confirmLogout(w http.ResponseWriter, query map[string]string) {
 	fields := map[string]string{}
-	for _, name := range []string{"returnTo", "federated", "ui_locales", "logout_hint"} {
+	for _, name := range []string{"returnTo", "state", "federated", "ui_locales", "logout_hint"} {
 		if value, ok := query[name]; ok {
 			fields[name] = value
 		}
@@ -130,16 +132,14 @@ func (c *Client) endSession(w http.ResponseWriter, r *http.Request, o logoutRequ
 	if opened, err := s.secrets(); err == nil { // a session whose tokens do not open is ended all the same
 		tokens = opened
 	}
-	if v := c.visit(r); v != nil {
-		if err := v.set(nil, cleared); err != nil {
-			return err
-		}
-	} else {
+	c.revoke(r.Context(), tokens.Refresh)
+	if v := c.visit(r); v == nil {
 		c.cookies.Sessions.Clear(w.Header(), r.Header)
+	} else if err := v.set(nil, cleared); err != nil {
+		return err
 	}
 	c.cookies.Logins.Clear(w.Header(), r.Header) // a login under way must not bring the session back
 	caching.Forbid(w.Header())
-	c.revoke(r.Context(), tokens.Refresh)
 	if s != nil {
 		c.event(r.Context(), Event{Name: "session.ended", Issuer: s.Issuer, Subject: s.Subject, SessionID: s.Handle, Route: "logout"})
 	}
@@ -147,13 +147,13 @@ func (c *Client) endSession(w http.ResponseWriter, r *http.Request, o logoutRequ
 	if err != nil {
 		return err
 	}
-	redirect(w, r, target)
+	caching.Redirect(w, r, target)
 	return nil
 }
 
 // logoutTarget is where the browser goes to end the provider's session, or after a local logout.
 func (c *Client) logoutTarget(w http.ResponseWriter, r *http.Request, s *Session, tokens *cookie.Tokens, o logoutRequest) (string, error) {
-	state, after := login.Random(), c.opts.PostLogoutURL
+	state, after := cmp.Or(o.state, login.Random()), c.opts.PostLogoutURL
 	local, waits := after, false // waits: the browser comes back to the logged-out route first
 	if o.returnTo != "" {
 		if slices.ContainsFunc(c.opts.AllowedLogoutURLs, func(p string) bool { return returnto.Match(p, o.returnTo) }) {
@@ -181,6 +181,7 @@ func (c *Client) logoutTarget(w http.ResponseWriter, r *http.Request, s *Session
 		return local, nil
 	}
 	if waits {
+		state = login.Random() // ours finds the cookie
 		// Providers compare this URL exactly, so that returnTo cannot be part of it (S28).
 		if err := c.cookies.Logouts.Set(w.Header(), r.Header, state, []byte(local)); err == nil {
 			after = c.absolute(c.opts.Routes.LoggedOut)
@@ -236,20 +237,28 @@ func (c *Client) handleLoggedOut(w http.ResponseWriter, r *http.Request) error {
 			target = c.returnTo.Resolve(string(payload))
 		}
 	}
-	redirect(w, r, target)
+	caching.Redirect(w, r, target)
 	return nil
 }
+
+// maxTasks is how many revocations run beside requests.
+const maxTasks = 1000
 
 // revoke ends a refresh token at the provider, in the background: nobody waits for it, and failure changes nothing here.
 func (c *Client) revoke(ctx context.Context, refreshToken string) {
 	if refreshToken == "" || c.opts.SkipRevocation {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-	c.tasks.Go(func() {
+	run := func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		if err := c.provider.Revoke(ctx, refreshToken, "refresh_token"); err != nil {
 			c.log(ctx, slog.LevelWarn, "refresh token not revoked", err)
 		}
-	})
+	}
+	if !c.tasks.TryAcquire(1) { // Close is waiting already, or very much is under way
+		run()
+		return
+	}
+	go func() { defer c.tasks.Release(1); run() }()
 }

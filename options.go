@@ -248,8 +248,10 @@ func (o *Options) validateLogin(m *mistakes) {
 			m.add("AllowedLoginParams", "%q cannot be forwarded from a link; see AllowedAudiences and AllowedScopes", name)
 		}
 	}
-	for _, scope := range slices.Concat(o.Scopes, o.AllowedScopes) {
-		m.check("Scopes", check.Scope(scope))
+	for field, scopes := range map[string][]string{"Scopes": o.Scopes, "AllowedScopes": o.AllowedScopes} {
+		for _, scope := range scopes {
+			m.check(field, check.Scope(scope))
+		}
 	}
 }
 
@@ -262,8 +264,11 @@ func (o *Options) validateURLs(m *mistakes) {
 		// A development provider signs in anyone: it must never end up behind a public application (S17).
 		m.add("Issuer", "is on this machine but BaseURL is not; set the real provider")
 	}
-	for _, trusted := range o.TrustedOrigins {
-		m.check("TrustedOrigins", check.Origin(trusted, o.InsecureAllowHTTP))
+	for _, origin := range o.TrustedOrigins {
+		m.check("TrustedOrigins", check.Origin(origin, o.InsecureAllowHTTP))
+	}
+	for _, origin := range o.AllowedReturnOrigins {
+		m.check("AllowedReturnOrigins", check.Origin(origin, o.InsecureAllowHTTP))
 	}
 	if o.PostLogoutURL != o.BaseURL {
 		m.check("PostLogoutURL", check.URL(o.PostLogoutURL, o.InsecureAllowHTTP))
@@ -304,7 +309,7 @@ func (o *Options) validateSession(m *mistakes) {
 		m.check("Cookie.Domain", check.CookieDomain(o.Cookie.Domain, base.Hostname()))
 	}
 	switch {
-	case o.Cookie.SameSite == http.SameSiteStrictMode:
+	case o.Cookie.SameSite != http.SameSiteLaxMode && o.Cookie.SameSite != http.SameSiteNoneMode:
 		// A Strict cookie is not sent on the redirect from the provider, so that every login would seem to fail (lesson 21).
 		m.add("Cookie.SameSite", "Strict is not supported yet; use Lax")
 	case o.Cookie.SameSite == http.SameSiteNoneMode && !(secure && o.InsecureCrossSiteSession):
@@ -332,37 +337,18 @@ func (o *Options) validateSession(m *mistakes) {
 // different values are an error, and so is a variable that would weaken the session: that takes a field in code. Other
 // OIDC_ and AUTH0_ variables are logged by name. What is missing is for [New] to say.
 func OptionsFromEnv() (Options, error) {
-	var (
-		m mistakes
-		e env.Reader
-	)
+	e := env.Load()
 	o := Options{
-		Issuer:       e.Get("OIDC_ISSUER"),
-		Domain:       e.Get("AUTH0_DOMAIN"),
-		ClientID:     e.Get("OIDC_CLIENT_ID", "AUTH0_CLIENT_ID"),
-		ClientSecret: e.Get("OIDC_CLIENT_SECRET", "AUTH0_CLIENT_SECRET"),
-		BaseURL:      e.Get("APP_BASE_URL"),
-		Secrets:      e.List("SESSION_SECRET", "AUTH0_SECRET"),
-		Scopes:       strings.Fields(e.Get("AUTH0_SCOPE")),
-		Audience:     e.Get("AUTH0_AUDIENCE"),
-		Cookie:       CookieOptions{Domain: e.Get("AUTH0_COOKIE_DOMAIN"), Transient: e.Get("AUTH0_COOKIE_TRANSIENT") == "true"},
+		Issuer: e.Issuer, Domain: e.Domain, ClientID: e.ClientID, ClientSecret: e.ClientSecret, BaseURL: e.BaseURL,
+		Secrets: e.Secrets, Scopes: e.Scopes, Audience: e.Audience,
+		Cookie: CookieOptions{Domain: e.CookieDomain, Transient: e.Transient, SameSite: e.SameSite},
 	}
-	if o.Issuer != "" && o.Domain != "" && o.Issuer != "https://"+o.Domain+"/" {
-		m.add("OIDC_ISSUER and AUTH0_DOMAIN", "name different providers; set one of them")
-	}
-	switch v := strings.ToLower(e.Get("AUTH0_COOKIE_SAME_SITE")); v {
-	case "", "lax":
-	case "strict":
-		o.Cookie.SameSite = http.SameSiteStrictMode
-	default:
-		m.add("AUTH0_COOKIE_SAME_SITE", "%q weakens the session; set Cookie.SameSite and InsecureCrossSiteSession in code", v)
-	}
-	if e.Get("AUTH0_COOKIE_SECURE") == "false" && strings.HasPrefix(o.BaseURL, "https:") {
-		m.add("AUTH0_COOKIE_SECURE", "cannot be false for an https APP_BASE_URL; remove it")
-	}
-	m.check("environment", errors.Join(e.Errs()...))
-	for _, name := range e.Unread("OIDC_", "AUTH0_") {
+	for _, name := range e.Unread {
 		slog.Warn("oidcauth: environment variable is not read", "name", name)
+	}
+	var m mistakes
+	for _, err := range e.Errs {
+		m.check("environment", err)
 	}
 	return o, errors.Join(m...)
 }

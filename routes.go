@@ -80,17 +80,23 @@ func (c *Client) newRoutes() map[string]route {
 	return routes
 }
 
-// serve answers a request for one of the routes.
-func (c *Client) serve(rt route, w http.ResponseWriter, r *http.Request) {
-	caching.Protect(w.Header())
-	if !slices.Contains(rt.methods, r.Method) {
-		w.Header().Set("Allow", strings.Join(rt.methods, ", "))
-		c.fail(w, r, rt.name, refuse("method_not_allowed", nil))
-		return
+// serve answers r if it is for one of the routes.
+func (c *Client) serve(w http.ResponseWriter, r *http.Request) bool {
+	rt, ok := c.routes[strings.TrimSuffix(r.URL.Path, "/")]
+	if !ok {
+		return false
 	}
-	if err := rt.handle(w, r); err != nil {
+	caching.Protect(w.Header())
+	err := error(refuse("method_not_allowed", nil))
+	if slices.Contains(rt.methods, r.Method) {
+		err = rt.handle(w, r)
+	} else {
+		w.Header().Set("Allow", strings.Join(rt.methods, ", "))
+	}
+	if err != nil {
 		c.fail(w, r, rt.name, err)
 	}
+	return true
 }
 
 // isRoute reports whether a decoded path, as a browser would ask for it, is one of the routes.
@@ -212,17 +218,22 @@ func (c *Client) startLogin(w http.ResponseWriter, r *http.Request, routeName st
 	tx := login.New(c.returnTo.Resolve(o.ReturnTo))
 	tx.ACR = o.RequireACR
 	if again {
-		tx.Again = pageID(r)
+		tx.Again = login.PageID(r.URL.Path)
 	}
 	target, err := c.authorizationURL(metadata, tx, &o)
 	if err != nil {
 		return err
 	}
-	if err := c.cookies.Logins.Set(w.Header(), r.Header, tx.State, tx.Encode()); err != nil {
+	err = c.cookies.Logins.Set(w.Header(), r.Header, tx.State, tx.Encode())
+	if errors.Is(err, cookie.ErrTooLarge) { // better back at the start page than not signed in (S19)
+		tx.ReturnTo = c.returnTo.Resolve("")
+		err = c.cookies.Logins.Set(w.Header(), r.Header, tx.State, tx.Encode())
+	}
+	if err != nil {
 		return refuse("invalid_request", err)
 	}
 	c.event(r.Context(), Event{Name: "login.started", Issuer: c.opts.Issuer, Route: routeName})
-	redirect(w, r, target)
+	caching.Redirect(w, r, target)
 	return nil
 }
 
@@ -231,9 +242,7 @@ func (c *Client) authorizationURL(metadata *idp.Metadata, tx *login.Transaction,
 	extra := map[string]string{string(c.opts.AudienceParam): c.opts.Audience}
 	maps.Copy(extra, c.opts.AuthParams)
 	maps.Copy(extra, o.Params)
-	if len(o.RequireACR) > 0 {
-		extra["acr_values"] = strings.Join(o.RequireACR, " ")
-	}
+	extra["acr_values"] = cmp.Or(strings.Join(o.RequireACR, " "), extra["acr_values"])
 	if age := extra["max_age"]; age != "" {
 		seconds, err := strconv.ParseInt(age, 10, 32)
 		if err != nil || seconds < 0 {
@@ -252,18 +261,6 @@ func (c *Client) authorizationURL(metadata *idp.Metadata, tx *login.Transaction,
 // absolute is the URL of a route as the provider knows it. It comes from BaseURL and never from a request (OIDC-01).
 func (c *Client) absolute(path string) string {
 	return c.base.Scheme + "://" + c.base.Host + c.base.EscapedPath() + path
-}
-
-// redirect sends the browser on, with a method that never repeats a body (RFC 9700 4.12). target is checked and absolute or
-// rooted; http.Redirect would clean it, and what was checked is to be what is sent.
-func redirect(w http.ResponseWriter, r *http.Request, target string) {
-	status := http.StatusFound
-	if r.Method != http.MethodGet && r.Method != http.MethodHead {
-		status = http.StatusSeeOther
-	}
-	caching.Forbid(w.Header())
-	w.Header().Set("Location", target)
-	w.WriteHeader(status)
 }
 
 // handleCallback ends a login: the provider sent the browser back with a code, or with an error.
@@ -285,35 +282,47 @@ func (c *Client) handleCallback(w http.ResponseWriter, r *http.Request) error {
 	ctx := context.WithoutCancel(r.Context())
 	wait, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
-	s, first, err := c.callbacks.Do(wait, tx.State, func() (*Session, error) { return c.finishLogin(ctx, r, tx, query) })
+	s, first, err := c.callbacks.Do(wait, tx.State, r.URL.RawQuery, func() (*Session, error) { return c.finishLogin(ctx, r, tx, query) })
+	if err == nil {
+		err = c.completeLogin(w, r, s, c.returnTo.Resolve(tx.ReturnTo), first) // checked again (BCP-01)
+	} else if !first {
+		err = refuse("invalid_state", errors.Join(ErrInvalidState, err))
+	}
 	if err != nil {
-		if !first {
-			err = refuse("invalid_state", errors.Join(ErrInvalidState, err))
-		}
-		return c.loginFailed(r, tx, err)
+		err = c.loginFailed(r, tx, err)
 	}
-	target := c.returnTo.Resolve(tx.ReturnTo) // checked again: the rules may have changed since (BCP-01)
-	if s != nil && (first || c.opts.OnLogin == nil) {
-		if err := c.writeSession(w.Header(), r, s.sealed); err != nil {
-			return c.loginFailed(r, tx, err)
-		}
-	}
-	if !first {
-		redirect(w, r, target)
+	return err
+}
+
+// completeLogin answers the callback with the new session. No failure of the hook leaves it, a panic neither.
+func (c *Client) completeLogin(w http.ResponseWriter, r *http.Request, s *Session, target string, first bool) error {
+	if s == nil || !first && c.opts.OnLogin != nil { // too late for the session, or for the hook, which is asked once
+		caching.Redirect(w, r, target)
 		return nil
 	}
-	c.event(r.Context(), Event{Name: "session.created", Issuer: s.Issuer, Subject: s.Subject, SessionID: s.Handle, Route: "callback"})
-	if c.opts.OnLogin == nil {
-		redirect(w, r, target)
-		return nil
+	v, w, r, outermost := c.enter(w, r)
+	err := v.set(s, saved) // also over a session that a guard around this route has loaded
+	defer func() {
+		if err != nil {
+			_ = v.set(nil, rolls)
+			c.revoke(r.Context(), s.tokens.Refresh)
+		}
+	}()
+	switch {
+	case err != nil:
+	case c.opts.OnLogin == nil:
+		caching.Redirect(w, r, target)
+	default:
+		err = errors.New("OnLogin panicked") // stays only if it does
+		err = c.opts.OnLogin(w, r, s, target)
 	}
-	if err := c.opts.OnLogin(w, r, s, target); err != nil {
-		h := w.Header()
-		h["Set-Cookie"] = slices.DeleteFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) // no failure leaves a session
-		c.revoke(ctx, s.tokens.Refresh)
-		return c.loginFailed(r, tx, err)
+	if outermost && err == nil {
+		v.leave()
 	}
-	return nil
+	if first && err == nil {
+		c.event(r.Context(), Event{Name: "session.created", Issuer: s.Issuer, Subject: s.Subject, SessionID: s.Handle, Route: "callback"})
+	}
+	return err
 }
 
 // findLogin returns the login that state belongs to. It is one that this browser started (OIDC-02, BCP-02).
@@ -354,15 +363,17 @@ func (c *Client) finishLogin(ctx context.Context, r *http.Request, tx *login.Tra
 		return nil, refuse("invalid_response", errors.New("no code in the authorization response"))
 	}
 	tokens, err := c.provider.Exchange(ctx, query["code"], tx.Verifier, c.absolute(c.opts.Routes.Callback))
+	var s *Session
+	defer func() {
+		if s == nil && tokens != nil {
+			c.revoke(ctx, tokens.RefreshToken) // after an error or a panic nobody will ever use it (S44)
+		}
+	}()
 	if err != nil {
 		return nil, loginError("exchange_failed", err)
 	}
-	s, err := c.establish(ctx, r, tx, tokens)
-	if err != nil {
-		c.revoke(ctx, tokens.RefreshToken) // nobody will ever use it (S44)
-		return nil, err
-	}
-	return s, nil
+	s, err = c.establish(ctx, r, tx, tokens)
+	return s, err
 }
 
 // refusedLogin is the answer to an error response of the authorization endpoint. Its texts may be anybody's.
@@ -370,7 +381,8 @@ func refusedLogin(code, description string) error {
 	if !errorCode.MatchString(code) {
 		code = "invalid_response"
 	}
-	var cause error = &ProviderError{Code: code, Description: description}
+	// The ledger keeps the error for a while: anybody's text is cut, and copied out of the request that it came in.
+	var cause error = &ProviderError{Code: strings.Clone(code), Description: strings.Clone(description[:min(len(description), 512)])}
 	if slices.Contains([]string{"login_required", "interaction_required", "consent_required", "account_selection_required"}, code) {
 		cause = fmt.Errorf("%w: %w", ErrLoginRequired, cause)
 	}
@@ -450,7 +462,7 @@ func (c *Client) newLogin(ctx context.Context, r *http.Request, tx *login.Transa
 	}
 	delete(tokens.Values, againKey)
 	if tx.Again != "" {
-		mark, _ := json.Marshal(again{Page: tx.Again, At: identity.Created}) // strings and numbers always encode
+		mark, _ := json.Marshal(login.Again{Page: tx.Again, At: identity.Created}) // strings and numbers always encode
 		tokens.Values[againKey] = mark
 	}
 	s, err := c.draft(s.sealed, tokens, func(draft *Session) error {

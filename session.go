@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"github.com/oidcauth/oidcauth/internal/fetch"
 	"github.com/oidcauth/oidcauth/internal/idp"
 	"github.com/oidcauth/oidcauth/internal/lateheader"
+	"github.com/oidcauth/oidcauth/internal/login"
 	"github.com/oidcauth/oidcauth/internal/page"
 )
 
@@ -126,7 +128,7 @@ func (s *Session) Value(key string, v any) (bool, error) {
 // SetValue stores v, encoded as JSON, under key; a nil v removes it. It is an error outside [Client.UpdateSession] and
 // [Options.BeforeSave].
 func (s *Session) SetValue(key string, v any) error {
-	if s.payload == nil || !s.edit {
+	if s == nil || s.payload == nil || !s.edit {
 		return errors.New("oidcauth: a session is read-only here; set values inside UpdateSession or BeforeSave")
 	}
 	if v == nil {
@@ -141,26 +143,14 @@ func (s *Session) SetValue(key string, v any) error {
 	return nil
 }
 
-// again remembers, in the session, that a guard's Check asked for this login: what it refuses now it would refuse again.
-type again struct {
-	Page string `json:"page"` // pageID
-	At   int64  `json:"at"`
-}
+const againKey = "oidcauth:again" // of a login.Again among the values
 
-const againKey = "oidcauth:again"
-
-// askedAgain reports whether a guard has asked for a new login at r's path in the last five minutes and this session is the
-// outcome (S31). Without that a refusal would send the browser in circles.
+// askedAgain reports whether a guard at r's path has asked for a new login lately and this session is the outcome. Without
+// that a refusal would send the browser in circles.
 func (s *Session) askedAgain(r *http.Request) bool {
-	var mark again
+	var mark login.Again
 	ok, err := s.Value(againKey, &mark)
-	return err != nil || ok && mark.Page == pageID(r) && time.Since(time.Unix(mark.At, 0)) < 5*time.Minute
-}
-
-// pageID stands for r's path, however long it is.
-func pageID(r *http.Request) string {
-	sum := sha256.Sum256([]byte(r.URL.Path))
-	return base64.RawURLEncoding.EncodeToString(sum[:12])
+	return err != nil || ok && mark.Covers(login.PageID(r.URL.Path))
 }
 
 // Format prints issuer, subject and handle: no token and no claim, whatever the verb.
@@ -194,8 +184,7 @@ func (c *Client) maxAge(id *cookie.Identity) int {
 	if c.opts.Cookie.Transient {
 		return 0
 	}
-	const limit = 400 * 24 * time.Hour // browsers cut off more (RFC 6265bis 5.5)
-	return max(1, int(min(time.Until(c.sessionEnd(id)), limit)/time.Second))
+	return max(1, int(time.Until(c.sessionEnd(id))/time.Second))
 }
 
 // load opens the session of r's cookie. A broken, foreign or expired cookie is no session.
@@ -354,6 +343,9 @@ const (
 
 func (c *Client) visit(r *http.Request) *visit {
 	v, _ := r.Context().Value(visitKey{c}).(*visit)
+	if v != nil && !slices.Equal(v.request.Header["Cookie"], r.Header["Cookie"]) {
+		return nil // another request, made with this one's context
+	}
 	return v
 }
 

@@ -127,13 +127,15 @@ func TestASessionIsDeadExactlyAtItsEnd(t *testing.T) {
 				}
 				time.Sleep(time.Second)
 				for name, resp := range map[string]*http.Response{
-					"a guard": ask(api, "GET", "/", "Cookie", cookie), "the profile": ask(a.handler, "GET", "/auth/profile", "Cookie", cookie),
+					"a guard":     ask(api, "GET", "/", "Cookie", cookie),
+					"the profile": ask(a.handler, "GET", "/auth/profile", "Cookie", cookie),
 				} {
 					if resp.StatusCode != http.StatusUnauthorized {
 						t.Errorf("at the end %s answers %d", name, resp.StatusCode)
 					}
 				}
-				if resp := ask(a.handler, "GET", "/", "Cookie", cookie); body(resp) != nobody || len(sessionLines(resp.Header)) > 0 {
+				resp := ask(a.handler, "GET", "/", "Cookie", cookie)
+				if body(resp) != nobody || len(sessionLines(resp.Header)) > 0 {
 					t.Error("at the end Wrap still finds a session, or revives it")
 				}
 			})
@@ -153,6 +155,26 @@ func sessionOf(t testing.TB, a *app, cookie string) *oidcauth.Session {
 	return s
 }
 
+// THR-27: clocks of two processes differ by a little; a session from farther in the future has an end that cannot be trusted.
+func TestASessionFromTheFutureIsNone(t *testing.T) {
+	t.Parallel()
+	secret := rand.Text() + rand.Text()
+	for ahead, want := range map[time.Duration]string{time.Minute: "alice", time.Minute + time.Second: nobody} {
+		cookie := ""
+		for _, sleep := range []time.Duration{ahead, 0} { // the clock of a bubble begins where the last one's did
+			synctest.Test(t, func(t *testing.T) {
+				a := newApp(t, func(o *oidcauth.Options) { o.Secrets = []string{secret} })
+				time.Sleep(sleep)
+				if cookie == "" {
+					cookie = a.cookies(t, oidcauthtest.Alice)
+				} else if got := body(ask(a.handler, "GET", "/", "Cookie", cookie)); got != want {
+					t.Errorf("the page says %q to a session that begins in %v", got, ahead)
+				}
+			})
+		}
+	}
+}
+
 func TestUseExtendsASessionToItsAbsoluteEndAndNoFurther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -169,7 +191,8 @@ func TestUseExtendsASessionToItsAbsoluteEndAndNoFurther(t *testing.T) {
 			cookie = kept(resp.Header)
 		}
 		rolled := sessionOf(t, a, cookie)
-		if rolled.Handle != first.Handle || !rolled.CreatedAt.Equal(first.CreatedAt) || rolled.LastSeenAt.Sub(first.CreatedAt) != 60*time.Hour {
+		seen := rolled.LastSeenAt.Sub(first.CreatedAt)
+		if rolled.Handle != first.Handle || !rolled.CreatedAt.Equal(first.CreatedAt) || seen != 60*time.Hour {
 			t.Errorf("rolling changed more than the last use: %v, created %v, seen %v", rolled, rolled.CreatedAt, rolled.LastSeenAt)
 		}
 		if got := rolled.ExpiresAt.Sub(first.CreatedAt); got != 3*day {

@@ -113,12 +113,17 @@ func TestABrokenCookieIsNoSession(t *testing.T) {
 	_, v, _ := strings.Cut(good, "=")
 	identity, tokens, _ := strings.Cut(v, ".")
 	broken := map[string]string{
-		"empty": "", "a full stop": ".", "only the identity": identity, "the identity and a stop": identity + ".", "only the tokens": "." + tokens,
+		"empty": "", "a full stop": ".", "only the identity": identity, "the identity and a stop": identity + ".",
+		"only the tokens":    "." + tokens,
 		"in the wrong order": tokens + "." + identity, "in quotes": `"` + v + `"`,
-		"not base64": strings.Repeat("!", 300) + "." + tokens, "padded": identity + "=." + tokens, "with NUL": "\x00" + v,
-		"not ASCII": "é" + v, "JSON": `{"sub":"alice"}`, "a JWT": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.", "zeros": strings.Repeat("A", 300) + "." + tokens,
-		"a megabyte": strings.Repeat("A", 1<<20), "a megabyte of stops": strings.Repeat(".", 1<<20), "cut": v[:len(identity)-1],
-		"with a space": identity[:20] + " " + identity[20:] + "." + tokens, "with a line break": identity[:20] + "\n" + identity[20:] + "." + tokens,
+		"not base64": strings.Repeat("!", 300) + "." + tokens, "padded": identity + "=." + tokens,
+		"with NUL":  "\x00" + v,
+		"not ASCII": "é" + v, "JSON": `{"sub":"alice"}`, "a JWT": "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9.",
+		"zeros":      strings.Repeat("A", 300) + "." + tokens,
+		"a megabyte": strings.Repeat("A", 1<<20), "a megabyte of stops": strings.Repeat(".", 1<<20),
+		"cut":               v[:len(identity)-1],
+		"with a space":      identity[:20] + " " + identity[20:] + "." + tokens,
+		"with a line break": identity[:20] + "\n" + identity[20:] + "." + tokens,
 	}
 	for i := 0; i < len(identity); i += 7 {
 		other := "A"
@@ -128,8 +133,10 @@ func TestABrokenCookieIsNoSession(t *testing.T) {
 		broken[fmt.Sprint("changed at ", i)] = identity[:i] + other + identity[i+1:] + "." + tokens
 	}
 	headers := map[string]string{
-		"lower case": strings.ToLower(good[:14]) + good[14:], "another name": "session=" + v, "a longer name": "__Host-session2=" + v,
-		"only a later part": "__Host-session.1=" + v, "no value": "__Host-session", "no name": "=" + v, "only semicolons": strings.Repeat(";", 5000),
+		"lower case": strings.ToLower(good[:14]) + good[14:], "another name": "session=" + v,
+		"a longer name":     "__Host-session2=" + v,
+		"only a later part": "__Host-session.1=" + v, "no value": "__Host-session", "no name": "=" + v,
+		"only semicolons":    strings.Repeat(";", 5000),
 		"too many values":    "__Host-session=a; __Host-session=b; __Host-session=c; __Host-session=d; " + good,
 		"after 3,000 others": strings.Repeat("a=b;", 3000) + good,
 	}
@@ -145,7 +152,8 @@ func TestABrokenCookieIsNoSession(t *testing.T) {
 		}
 	}
 	for name, header := range map[string]string{
-		"among others": "a=b; " + good + "; c=d", "beside a broken one": "__Host-session=x; " + good, "twice the same": good + "; " + good,
+		"among others": "a=b; " + good + "; c=d", "beside a broken one": "__Host-session=x; " + good,
+		"twice the same": good + "; " + good,
 	} {
 		if got := body(ask(a.handler, "GET", "/", "Cookie", header)); got != "alice" {
 			t.Errorf("%s: the page says %q", name, got)
@@ -166,6 +174,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 	var canaries []string
 	a := newApp(t, func(o *oidcauth.Options) { canaries = append(canaries, o.ClientSecret, o.Secrets[0]) })
 	a.op.Change(func(k *oidcauthtest.Knobs) {
+		k.SID = "Sid-of-the-provider"
 		k.EditTokens = func(response map[string]any) {
 			for _, name := range []string{"access_token", "refresh_token", "id_token"} {
 				canaries = append(canaries, fmt.Sprint(response[name]))
@@ -174,8 +183,8 @@ func TestNothingPrintsASecret(t *testing.T) {
 	})
 	cookie := a.cookies(t, oidcauthtest.Alice)
 	_, sealed, _ := strings.Cut(cookie, "=")
-	canaries = append(canaries, sealed, "alice@example.com", "Description-of-anybody", "Hint-of-the-user")
 	s := sessionOf(t, a, cookie)
+	canaries = append(canaries, sealed, "alice@example.com", "Description-of-anybody", "Hint-of-the-user")
 	if err := s.Claims(&struct{}{}); err != nil { // opened, so that there is something to leak
 		t.Fatal(err)
 	}
@@ -184,40 +193,39 @@ func TestNothingPrintsASecret(t *testing.T) {
 	canaries = append(canaries, o.Secrets[0])
 	things := map[string]any{
 		"a session": s, "a session's copy": *s, "a session in a struct": struct{ S *oidcauth.Session }{s},
-		"a session in an unexported field": struct{ s oidcauth.Session }{*s}, "options": o, "options by address": &o, "a client": a.Client,
+		"options": o, "options by address": &o, "a client": a.Client,
 		"an error":              &oidcauth.Error{Code: "exchange_failed", Err: fmt.Errorf("wrapped: %w", refused)},
 		"an error's copy":       oidcauth.Error{Code: "exchange_failed", Err: refused},
 		"the provider's error":  refused,
 		"joined errors":         errors.Join(refused, oidcauth.ErrUnavailable),
 		"a logout's parameters": oidcauth.LogoutURLParams{IDTokenHint: canaries[0], LogoutHint: "Hint-of-the-user"},
 	}
-	var printed strings.Builder
-	text, jsonl := slog.New(slog.NewTextHandler(&printed, nil)), slog.New(slog.NewJSONHandler(&printed, nil))
-	for name, thing := range things {
-		printed.Reset()
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"} {
-			fmt.Fprintf(&printed, verb+"\n", thing)
-		}
-		text.Info("log", "thing", thing)
-		if name != "a logout's parameters" && !strings.Contains(name, "error") { // of these the fields are there to be read
-			jsonl.Info("log", "thing", thing)
-			encoded, _ := json.Marshal(thing) // functions have no JSON
-			printed.Write(encoded)
-		}
+	shows := func(name, printed string, canaries ...string) {
 		for _, canary := range canaries {
-			if strings.Contains(printed.String(), canary) || strings.Contains(printed.String(), fmt.Sprintf("%x", canary)) {
-				t.Errorf("%s prints the secret %.12s…", name, canary)
+			if strings.Contains(printed, canary) || strings.Contains(printed, fmt.Sprintf("%x", canary)) {
+				t.Errorf("%s shows the secret %.12s…", name, canary)
 			}
 		}
 	}
+	for name, thing := range things {
+		var printed, encoded strings.Builder
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d", "%T"} {
+			fmt.Fprintf(&printed, verb+"\n", thing)
+		}
+		slog.New(slog.NewTextHandler(&printed, nil)).Info("log", "thing", thing)
+		shows(name, printed.String(), append(canaries, s.SID)...)
+		slog.New(slog.NewJSONHandler(&encoded, nil)).Info("log", "thing", thing)
+		_ = json.NewEncoder(&encoded).Encode(thing)                                // functions have no JSON
+		if !strings.Contains(name, "logout") && !strings.Contains(name, "error") { // of these the fields are there to be read
+			shows(name, encoded.String(), canaries...)
+		}
+	}
+	// What is in an unexported field fmt prints without asking: a session's secrets are behind a pointer.
+	shows("a session in an unexported field", fmt.Sprintf("%+v", struct{ s oidcauth.Session }{*s}), canaries...)
 	if got := fmt.Sprint(s); !strings.Contains(got, "alice") || !strings.Contains(got, s.Handle) {
 		t.Errorf("a session prints %q", got)
 	}
-	for _, canary := range canaries {
-		if strings.Contains(a.logs.String(), canary) {
-			t.Errorf("the log has %.12s…", canary)
-		}
-	}
+	shows("the log", a.logs.String(), canaries...)
 }
 
 func TestSessionsForTestsOfHandlers(t *testing.T) {
@@ -254,8 +262,10 @@ func TestTheReferenceSessionFitsOneSmallCookie(t *testing.T) {
 		a := newApp(t, func(o *oidcauth.Options) { o.Scopes, o.Audience = strings.Fields(p.scope), p.api })
 		permissions := strings.Fields(p.permissions)
 		access := map[string]any{
-			"iss": a.op.Issuer(), "sub": p.subject, "aud": []string{p.api, a.op.Issuer() + "userinfo"}, "iat": 1773480413, "exp": 1773566813,
-			"scope": p.scope, "org_id": p.org, "jti": rand.Text()[:22], "client_id": a.op.Options().ClientID, "permissions": permissions,
+			"iss": a.op.Issuer(), "sub": p.subject, "aud": []string{p.api, a.op.Issuer() + "userinfo"},
+			"iat": 1773480413, "exp": 1773566813,
+			"scope": p.scope, "org_id": p.org, "jti": rand.Text()[:22], "client_id": a.op.Options().ClientID,
+			"permissions": permissions,
 		}
 		a.op.Change(func(k *oidcauthtest.Knobs) {
 			k.SID = p.sid

@@ -235,6 +235,33 @@ func TestLogoutInAHandlerBeatsTheRollAndUpdates(t *testing.T) {
 	})
 }
 
+// RIL-02: an update under way does not bring back what a logout ends, nor does a logout that cannot go on at the provider.
+func TestWhatIsLoggedOutStaysOut(t *testing.T) {
+	t.Parallel()
+	a := newApp(t, func(o *oidcauth.Options) {
+		o.LogoutURL = func(oidcauth.LogoutURLParams) (string, error) { return "", errors.New("not now") }
+	})
+	resp := ask(a.Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		err := a.UpdateSession(w, r, func(s *oidcauth.Session) error {
+			if err := a.Logout(w, r, nil); err == nil {
+				t.Error("Logout succeeds without the provider's URL")
+			}
+			return s.SetValue("cart", 1)
+		})
+		if !errors.Is(err, oidcauth.ErrNoSession) {
+			t.Errorf("the update under way: %v", err)
+		}
+		w.Header().Set("Cache-Control", "public")
+	})), "GET", "/", "Cookie", a.cookies(t, oidcauthtest.Alice))
+	if lines := sessionLines(resp.Header); len(lines) != 1 || !strings.HasPrefix(lines[0], "__Host-session=;") {
+		t.Errorf("%d session cookies, and none that deletes", len(lines))
+	}
+	if got := resp.Header.Get("Cache-Control"); got != "private, no-store" {
+		t.Errorf("Cache-Control is %q", got)
+	}
+	a.settle(t)
+}
+
 // A server with a socket: what httptest cannot show. The session's secret is an old one, so that each response is due to
 // carry a cookie.
 func serveStale(t *testing.T, handlers map[string]http.HandlerFunc) (url, cookie string) {
@@ -366,8 +393,10 @@ func TestAResponseWithOurCookieIsKeptOutOfEveryCache(t *testing.T) {
 		cookie := a.cookies(t, oidcauthtest.Alice)
 		hostile := func(w http.ResponseWriter) {
 			for name, value := range map[string]string{
-				"Cache-Control": "public, s-maxage=600, max-age=600", "Expires": "Thu, 01 Jan 2099 00:00:00 GMT", "Pragma": "cache",
-				"Surrogate-Control": "max-age=600", "CDN-Cache-Control": "max-age=600", "Cloudflare-CDN-Cache-Control": "max-age=600",
+				"Cache-Control": "public, s-maxage=600, max-age=600", "Expires": "Thu, 01 Jan 2099 00:00:00 GMT",
+				"Pragma":            "cache",
+				"Surrogate-Control": "max-age=600", "CDN-Cache-Control": "max-age=600",
+				"Cloudflare-CDN-Cache-Control": "max-age=600",
 			} {
 				w.Header().Set(name, value)
 			}

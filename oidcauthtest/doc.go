@@ -12,8 +12,8 @@
 // A sign-in is the whole flow, with every check that a real provider and a real browser make, and takes about a
 // millisecond. There is no way around it: a session that was not earned would be a back door.
 //
-// No socket is opened and no goroutine started, so that tests may run in a [testing/synctest] bubble, where 25 hours pass
-// at once and sessions end.
+// No socket is opened and no goroutine started, so that tests may run in a [testing/synctest] bubble, where 25 hours
+// pass at once and sessions end.
 //
 // A [Provider] is correct until a test wants it otherwise: [Provider.Misbehave] makes it wrong in ways that have names,
 // [Provider.Change] turns single knobs, and [Provider.Fail] and [Provider.Delay] disturb its endpoints.

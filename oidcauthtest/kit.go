@@ -18,8 +18,8 @@ func NewClient(tb testing.TB, edit ...func(*oidcauth.Options)) (*oidcauth.Client
 	return client, p
 }
 
-// SignedIn returns a request, as a server receives it, that carries the session of user, who has signed in through the whole
-// flow. The target is a path of the application, or a URL. The client has to be one with the options of p.
+// SignedIn returns a request, as a server receives it, that carries the session of user, who has signed in through the
+// whole flow. The target is a path of the application, or a URL. The client has to be one with the options of p.
 func (p *Provider) SignedIn(client *oidcauth.Client, method, target string, user User) *http.Request {
 	p.tb.Helper()
 	b := p.NewBrowser(client.Handler())

@@ -62,7 +62,8 @@ func TestGuardsLeadToTheLoginAndBack(t *testing.T) {
 		t.Errorf("status %d at %s: %s", got.StatusCode, got.URL, got.Body)
 	}
 	b.SignOut()
-	if got := b.NoRedirects().Get("/account"); got.StatusCode != 302 || !strings.HasPrefix(got.Location(), "https://op.test/authorize?") {
+	got := b.NoRedirects().Get("/account")
+	if got.StatusCode != 302 || !strings.HasPrefix(got.Location(), "https://op.test/authorize?") {
 		t.Errorf("after the logout: status %d, location %s", got.StatusCode, got.Location())
 	}
 }

@@ -8,8 +8,9 @@ import (
 	"github.com/oidcauth/oidcauth/oidcauthtest/internal/op"
 )
 
-// Knobs change how a [Provider] behaves. The zero value is a correct provider that rotates refresh tokens, and revokes all
-// that came of a login when a refresh token of it is used again. Hooks run during requests, possibly of several at a time.
+// Knobs change how a [Provider] behaves. The zero value is a correct provider that rotates refresh tokens, and revokes
+// all that came of a login when a refresh token of it is used again. Hooks run during requests, possibly of several at
+// a time, and may ask the provider.
 type Knobs struct {
 	AccessTokenLifetime time.Duration // default 1 h
 	IDTokenLifetime     time.Duration // default 5 min
@@ -23,8 +24,8 @@ type Knobs struct {
 	ClaimsByScope       bool          // the user's claims are at UserInfo alone, and only those of the scopes asked for
 
 	SigningAlg              string // RS256, the default, or another of RSA, ES256, EdDSA, or HS256 with the client secret
-	SigningKey              string // "enc": a published one for encryption; "unpublished"; "public": HS256 with the public key
-	NoKeyIDs                int    // the key set has so many RSA keys without ids, and the last one signs; default ids as usual
+	SigningKey              string // "enc": a published one, for encryption; "unpublished"; "public": for HS256
+	NoKeyIDs                int    // so many RSA keys, none with an id, of which the last signs; default ids as usual
 	DecoyKeys               bool   // the key set has further keys: of unknown kinds, for encryption, and with the same id
 	RotateKeysBeforeSigning bool   // each ID token is signed with a new key
 	JWKSPath                string // of the key set, below the issuer; default "/jwks"
@@ -43,7 +44,7 @@ type Knobs struct {
 
 // A Request is one that a [Provider] received. It holds secrets: only tests should see it.
 type Request struct {
-	Endpoint string // discovery, jwks, authorize, token, userinfo, end_session, revoke, v2/logout, or "" for an unknown one
+	Endpoint string // discovery, jwks, authorize, token, userinfo, end_session, revoke, v2/logout; "": none
 	Method   string
 	URL      *url.URL
 	Form     url.Values // of query and body
@@ -56,7 +57,8 @@ func (p *Provider) Change(f func(*Knobs)) {
 	p.op.Change(func(k *op.Knobs) { f((*Knobs)(k)) })
 }
 
-// EditIDToken lets f change the claims of all later ID tokens, after earlier calls and what [Provider.Misbehave] changes.
+// EditIDToken lets f change the claims of all later ID tokens, after what earlier calls of it and of
+// [Provider.Misbehave] change.
 func (p *Provider) EditIDToken(f func(claims map[string]any)) {
 	p.Change(func(k *Knobs) { k.EditIDToken = after(k.EditIDToken, f) })
 }

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Misbehave makes the provider wrong, or unusual, in one way, beside those of earlier calls. Most names are those of the
-// modules of the OpenID Foundation's conformance suite for clients, without their prefix, such as "invalid-iss". See
-// [Misbehaviours] and [RightfulBehaviours].
+// Misbehave makes the provider wrong, or unusual, in one way, beside those of earlier calls. Most names are those of
+// the modules of the OpenID Foundation's conformance suite for clients, without their prefix, such as "invalid-iss".
+// See [Misbehaviours] and [RightfulBehaviours].
 func (p *Provider) Misbehave(name string) {
 	p.tb.Helper()
 	change, ok := misbehaviours()[name]
@@ -25,12 +25,12 @@ func (p *Provider) Misbehave(name string) {
 }
 
 // Misbehaviours returns the names for [Provider.Misbehave] of what no client may accept at a login. The ones that begin
-// with "userinfo-" concern clients that ask for UserInfo, the ones with "refresh-" a refresh, the ones with "logout-" the
-// redirect after a logout.
+// with "userinfo-" concern clients that ask for UserInfo, the ones with "refresh-" a refresh, the ones with "logout-"
+// the redirect after a logout.
 func Misbehaviours() []string { return slices.Sorted(maps.Keys(misbehaviours())) }
 
-// RightfulBehaviours returns the names for [Provider.Misbehave] of what is unusual and yet right: a client has to accept it.
-// The exception is "kid-absent-multiple-jwks", which it may refuse.
+// RightfulBehaviours returns the names for [Provider.Misbehave] of what is unusual and yet right: a client has to
+// accept it. The exception is "kid-absent-multiple-jwks", which it may refuse.
 func RightfulBehaviours() []string { return slices.Sorted(maps.Keys(rightful())) }
 
 func misbehaviours() map[string]func(*Knobs) {

@@ -27,10 +27,10 @@ type User struct {
 // Alice is who signs in unless a test says otherwise.
 var Alice = User{Subject: "alice", Claims: map[string]any{"name": "Alice Example", "email": "alice@example.com"}}
 
-// A Provider is an OpenID provider in memory: discovery, keys, authorization (which approves at once), tokens, UserInfo,
-// end of session and revocation. It checks what a client sends: PKCE, redirect URI, client authentication, codes used twice.
-// It opens no socket, starts no goroutine, follows the time of a testing/synctest bubble, and is safe for concurrent use.
-// Make one with [NewProvider].
+// A Provider is an OpenID provider in memory: discovery, keys, authorization (which approves at once), tokens,
+// UserInfo, end of session and revocation. It checks what a client sends: PKCE, redirect URI, client authentication,
+// codes used twice. It opens no socket, starts no goroutine, follows the time of a testing/synctest bubble, and is safe
+// for concurrent use. Make one with [NewProvider].
 type Provider struct {
 	tb      testing.TB
 	op      *op.Provider
@@ -39,9 +39,9 @@ type Provider struct {
 	host    string // of the issuer
 }
 
-// NewProvider returns a provider with one registered client: the application that [Provider.Options] describes. It is at
-// https://app.test and the issuer is https://op.test/. Each edit may change these options; the provider then knows the
-// client as edited, with its issuer, id and secret, or without one, the redirect URI and the post-logout URLs.
+// NewProvider returns a provider with one registered client: the application that [Provider.Options] describes. It is
+// at https://app.test and the issuer is https://op.test/. Each edit may change these options; the provider then knows
+// the client as edited, with its issuer, id and secret, or without one, the redirect URI and the post-logout URLs.
 func NewProvider(tb testing.TB, edit ...func(*oidcauth.Options)) *Provider {
 	tb.Helper()
 	p := &Provider{tb: tb}
@@ -124,17 +124,17 @@ func (p *Provider) SetUser(u User) {
 	p.op.SetUser(op.Login{Subject: u.Subject, Claims: maps.Clone(u.Claims), At: u.At})
 }
 
-// Fail lets the next times requests to an endpoint fail with a status, and an OAuth error code if code is not empty, after
-// the failures of earlier calls. Status 0 closes the connection without an answer. A negative times is for good, and 0 ends
-// all failing. Endpoints are named as in [Request].
+// Fail lets the next times requests to an endpoint fail with a status, and an OAuth error code if code is not empty,
+// after the failures of earlier calls. Status 0 closes the connection without an answer. A negative times is for good,
+// and 0 ends all failing. Endpoints are named as in [Request].
 func (p *Provider) Fail(endpoint string, status int, code string, times int) {
 	p.tb.Helper()
 	p.known(endpoint)
 	p.op.Fail(endpoint, status, code, times)
 }
 
-// Delay lets an endpoint take so long before it does anything, or until its client gives up. In a testing/synctest bubble
-// that takes no time.
+// Delay lets an endpoint take so long before it does anything, or until its client gives up. In a testing/synctest
+// bubble that takes no time.
 func (p *Provider) Delay(endpoint string, d time.Duration) {
 	p.tb.Helper()
 	p.known(endpoint)

@@ -102,3 +102,15 @@ func Protect(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 }
+
+// Redirect sends the browser on, with a method that never repeats a body (RFC 9700 4.12). target is checked and absolute or
+// rooted; http.Redirect would clean it, and what was checked is to be what is sent.
+func Redirect(w http.ResponseWriter, r *http.Request, target string) {
+	status := http.StatusFound
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		status = http.StatusSeeOther
+	}
+	Forbid(w.Header())
+	w.Header().Set("Location", target)
+	w.WriteHeader(status)
+}

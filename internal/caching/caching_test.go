@@ -55,6 +55,7 @@ func TestRestrictCacheControl(t *testing.T) {
 		// What a handler may choose.
 		{"private", "private"},
 		{"private, max-age=60", "private, max-age=60"},
+		{"private,, max-age=60,", "private, max-age=60"},
 		{"max-age=60, private", "private, max-age=60"},
 		{"no-cache", "private, no-cache"},
 		{"no-store", "private, no-store"},
@@ -95,6 +96,7 @@ func TestRestrictCacheControl(t *testing.T) {
 		{"=60", noStore},
 		{"max-age=60, no-\u017ftore", noStore}, // a long s, which folds to s
 		{"\u00a0public", noStore},
+		{"\u00a0max-age=60", noStore}, // a space to Go, but to no cache
 		{"max-age=60\r\npublic", noStore},
 		{"max-age=60\x00", noStore},
 	} {
@@ -177,6 +179,31 @@ func TestVaryCookie(t *testing.T) {
 		if caching.VaryCookie(h); !slices.Equal(h["Vary"], tt.want) {
 			t.Errorf("%q: got %q, want %q", tt.said, h["Vary"], tt.want)
 		}
+	}
+}
+
+// HYG-01, HYG-03, S12: what an outer handler has said of caching gives way.
+func TestProtectWins(t *testing.T) {
+	t.Parallel()
+	h := http.Header{
+		"Cache-Control": {"public, max-age=60"}, "Cdn-Cache-Control": {"max-age=60"}, "Surrogate-Control": {"max-age=60"},
+		"Expires":                 {"0"},
+		"Content-Security-Policy": {"default-src *"}, "Referrer-Policy": {"unsafe-url"}, "Vary": {"Accept-Encoding"},
+	}
+	caching.Protect(h)
+	caching.Protect(h) // once at the route and once at its error
+	want := http.Header{
+		"Cache-Control": {"private, no-store"}, "Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
+		"Referrer-Policy": {"no-referrer"}, "Vary": {"Accept-Encoding", "Cookie"}, "X-Content-Type-Options": {"nosniff"},
+		"Cross-Origin-Resource-Policy": {"same-origin"},
+	}
+	for name := range want {
+		if !slices.Equal(h[name], want[name]) {
+			t.Errorf("%s: %q, want %q", name, h[name], want[name])
+		}
+	}
+	if len(h) != len(want) {
+		t.Errorf("got %v, want %v", h, want)
 	}
 }
 

@@ -3,7 +3,9 @@ package env
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -56,4 +58,53 @@ func (r *Reader) Unread(prefixes ...string) (names []string) {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// Settings is what the environment says about an application.
+type Settings struct {
+	Issuer, Domain, ClientID, ClientSecret, BaseURL, Audience, CookieDomain string
+	Secrets, Scopes                                                         []string
+	Transient                                                               bool // of the session cookie
+	SameSite                                                                http.SameSite
+	Errs                                                                    []error
+	Unread                                                                  []string // variables of our prefixes that nobody reads
+}
+
+// Load reads the variables that are documented at OptionsFromEnv. What would weaken the session is an error.
+func Load() Settings {
+	var r Reader
+	s := Settings{
+		Issuer:       r.Get("OIDC_ISSUER"),
+		Domain:       r.Get("AUTH0_DOMAIN"),
+		ClientID:     r.Get("OIDC_CLIENT_ID", "AUTH0_CLIENT_ID"),
+		ClientSecret: r.Get("OIDC_CLIENT_SECRET", "AUTH0_CLIENT_SECRET"),
+		BaseURL:      r.Get("APP_BASE_URL"),
+		Audience:     r.Get("AUTH0_AUDIENCE"),
+		CookieDomain: r.Get("AUTH0_COOKIE_DOMAIN"),
+		Secrets:      r.List("SESSION_SECRET", "AUTH0_SECRET"),
+		Scopes:       strings.Fields(r.Get("AUTH0_SCOPE")),
+	}
+	switch v := r.Get("AUTH0_COOKIE_TRANSIENT"); v {
+	case "", "false":
+	case "true":
+		s.Transient = true
+	default:
+		r.errs = append(r.errs, fmt.Errorf("AUTH0_COOKIE_TRANSIENT is %q; set it to true or false", v))
+	}
+	if s.Issuer != "" && s.Domain != "" && s.Issuer != "https://"+s.Domain+"/" {
+		r.errs = append(r.errs, errors.New("OIDC_ISSUER and AUTH0_DOMAIN name different providers; set one of them"))
+	}
+	switch v := strings.ToLower(r.Get("AUTH0_COOKIE_SAME_SITE")); v {
+	case "", "lax":
+	case "strict":
+		s.SameSite = http.SameSiteStrictMode
+	default:
+		r.errs = append(r.errs, fmt.Errorf("AUTH0_COOKIE_SAME_SITE: %q weakens the session; "+
+			"set Cookie.SameSite and InsecureCrossSiteSession in code", v))
+	}
+	if r.Get("AUTH0_COOKIE_SECURE") == "false" && strings.HasPrefix(s.BaseURL, "https:") {
+		r.errs = append(r.errs, errors.New("AUTH0_COOKIE_SECURE cannot be false for an https APP_BASE_URL; remove it"))
+	}
+	s.Errs, s.Unread = r.errs, r.Unread("OIDC_", "AUTH0_")
+	return s
 }

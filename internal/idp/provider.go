@@ -248,3 +248,16 @@ func loopback(host string) bool {
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
 }
+
+// contained turns a panic of the caller's HTTP client into an error: a flight runs in a goroutine of its own, where
+// nobody else could recover and the whole process would end.
+func contained(f func() (any, error)) func() (any, error) {
+	return func() (value any, err error) {
+		defer func() {
+			if recover() != nil {
+				value, err = nil, errors.New("the HTTP client panicked")
+			}
+		}()
+		return f()
+	}
+}

@@ -33,7 +33,7 @@ func (t Tokens) Format(f fmt.State, _ rune) {
 // authorization request. It is sent once: a code that may have been used is never tried again.
 //
 // The errors are *Error for an OAuth error response, ErrUnreachable, the context's, or one that says what is wrong with
-// the answer.
+// the answer: then the tokens that are in it all the same are returned too, to be revoked.
 func (p *Provider) Exchange(ctx context.Context, code, verifier, redirectURI string) (*Tokens, error) {
 	m, err := p.Metadata(ctx)
 	if err != nil {
@@ -50,7 +50,7 @@ func (p *Provider) Exchange(ctx context.Context, code, verifier, redirectURI str
 	}
 	t, err := parseTokens(a)
 	if err != nil {
-		return nil, fmt.Errorf("token endpoint: %w", err)
+		return t, fmt.Errorf("token endpoint: %w", err)
 	}
 	return t, nil
 }
@@ -151,10 +151,7 @@ func parseTokens(a *answer) (*Tokens, error) {
 	if !strings.EqualFold(t.TokenType, "Bearer") {
 		errs = append(errs, fmt.Errorf("token_type is %.32q, not Bearer", t.TokenType))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	return &t, nil
+	return &t, errors.Join(errs...)
 }
 
 // expiry reads expires_in, which some providers send as a string of digits.

@@ -3,7 +3,9 @@ package ledger
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 )
@@ -19,6 +21,7 @@ type Once[T any] struct {
 
 type entry[T any] struct {
 	key     string
+	request [sha256.Size]byte // hashed: a request may be long, and a key is kept for long
 	started time.Time
 	done    chan struct{}
 	value   T // guarded by Once.mu
@@ -31,19 +34,26 @@ const (
 	keep = 16 * time.Minute
 	// share is how long a value is at hand for those who ask late. It holds secrets, so not for longer than a browser
 	// takes to repeat a request.
-	share = time.Minute
+	share = 10 * time.Second
 )
+
+// ErrUsed means that key was used by another request than this.
+var ErrUsed = errors.New("used already")
 
 var errUnfinished = errors.New("the first attempt broke off")
 
-// Do runs f if nobody did for key, and otherwise waits, until ctx ends, for the outcome of who did. first says which. f
-// runs in the caller's goroutine; if it panics, the others get an error. A minute after f returned its value is
-// forgotten, and who asks then gets the zero value in its place. Its error stays.
-func (o *Once[T]) Do(ctx context.Context, key string, f func() (T, error)) (value T, first bool, err error) {
-	e, first := o.claim(key)
+// Do runs f if nobody did for key, and otherwise waits, until ctx ends, for the outcome of who did with the same request;
+// with another one it is ErrUsed. first says which. f runs in the caller's goroutine; if it panics, the others get an
+// error. Ten seconds after f returned its value is forgotten, and who asks then gets the zero value in its place. Its
+// error stays.
+func (o *Once[T]) Do(ctx context.Context, key, request string, f func() (T, error)) (value T, first bool, err error) {
+	e, first := o.claim(key, request)
 	if first {
 		value, err = o.run(e, f)
 		return value, true, err
+	}
+	if e.request != sha256.Sum256([]byte(request)) {
+		return value, false, ErrUsed
 	}
 	select {
 	case <-e.done:
@@ -72,7 +82,7 @@ func (o *Once[T]) set(e *entry[T], value T, err error) {
 	e.value, e.err = value, err
 }
 
-func (o *Once[T]) claim(key string) (e *entry[T], first bool) {
+func (o *Once[T]) claim(key, request string) (e *entry[T], first bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
@@ -88,7 +98,7 @@ func (o *Once[T]) claim(key string) (e *entry[T], first bool) {
 	if o.entries == nil {
 		o.entries = map[string]*entry[T]{}
 	}
-	e = &entry[T]{key: key, started: now, done: make(chan struct{})}
+	e = &entry[T]{key: strings.Clone(key), request: sha256.Sum256([]byte(request)), started: now, done: make(chan struct{})}
 	o.entries[key] = e
 	o.order = append(o.order, e)
 	return e, true

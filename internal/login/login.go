@@ -2,6 +2,7 @@
 package login
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/base64"
@@ -43,8 +44,11 @@ func Random() string {
 
 // Encode returns what Decode reads.
 func (t *Transaction) Encode() []byte {
-	encoded, _ := json.Marshal(t) // strings and numbers always encode
-	return encoded
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // it would make six octets of each & in a query
+	_ = e.Encode(t)        // strings and numbers always encode
+	return b.Bytes()
 }
 
 // Decode returns the transaction if it is the one that state belongs to. An empty state belongs to none (lesson 27).

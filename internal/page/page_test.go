@@ -152,31 +152,6 @@ func TestJSONOfWhatCannotBeEncoded(t *testing.T) {
 	}
 }
 
-// S12: what an outer handler has said of caching gives way.
-func TestProtectWins(t *testing.T) {
-	t.Parallel()
-	h := http.Header{
-		"Cache-Control": {"public, max-age=60"}, "Cdn-Cache-Control": {"max-age=60"}, "Surrogate-Control": {"max-age=60"},
-		"Expires":                 {"0"},
-		"Content-Security-Policy": {"default-src *"}, "Referrer-Policy": {"unsafe-url"}, "Vary": {"Accept-Encoding"},
-	}
-	caching.Protect(h)
-	caching.Protect(h) // once at the route and once at its error
-	want := http.Header{
-		"Cache-Control": {"private, no-store"}, "Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
-		"Referrer-Policy": {"no-referrer"}, "Vary": {"Accept-Encoding", "Cookie"}, "X-Content-Type-Options": {"nosniff"},
-		"Cross-Origin-Resource-Policy": {"same-origin"},
-	}
-	for name := range want {
-		if !slices.Equal(h[name], want[name]) {
-			t.Errorf("%s: %q, want %q", name, h[name], want[name])
-		}
-	}
-	if len(h) != len(want) {
-		t.Errorf("got %v, want %v", h, want)
-	}
-}
-
 func TestWhatAPageShows(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {

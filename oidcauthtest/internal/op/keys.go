@@ -232,8 +232,8 @@ func (p *Provider) anonymousKeys(keys Keys, n int) ([]any, error) {
 	return append(set, jose.JSONWebKey{Key: &keys.signer.PublicKey, Use: "sig"}), nil
 }
 
-// manyKeys is a key set as large as the conformance suite's (CS-14): keys of kinds that few know, keys for other uses, and
-// other kinds under the id of the key that signs (OIDC-27).
+// manyKeys is a key set as large as the conformance suite's (CS-14): keys of kinds that few know, keys for other uses,
+// and other kinds under the id of the key that signs (OIDC-27).
 func (p *Provider) manyKeys(keys Keys) ([]any, error) {
 	other, err := p.decoy(published)
 	if err != nil {

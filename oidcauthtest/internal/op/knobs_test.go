@@ -63,7 +63,7 @@ var algorithms = []jose.SignatureAlgorithm{jose.RS256, jose.RS512, jose.PS256, j
 
 func parse(t *testing.T, token any) *jose.JSONWebSignature {
 	t.Helper()
-	jws, err := jose.ParseSigned(token.(string), algorithms)
+	jws, err := jose.ParseSignedCompact(token.(string), algorithms)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,7 +122,8 @@ func TestDecoysAreThoseOfTheConformanceSuite(t *testing.T) { // CS-14, OIDC-27
 		}
 	}
 	want := map[string]int{
-		"RSA sig": 2, "EC P-256 sig": 2, "EC P-256": 1, "EC secp256k1 sig": 1, "OKP Ed25519 sig": 2, "RSA enc": 1, "EC P-256 enc": 1, "XX": 1,
+		"RSA sig": 2, "EC P-256 sig": 2, "EC P-256": 1, "EC secp256k1 sig": 1, "OKP Ed25519 sig": 2, "RSA enc": 1,
+		"EC P-256 enc": 1, "XX": 1,
 		"same id": 3,
 	}
 	if !maps.Equal(kinds, want) {
@@ -140,7 +141,8 @@ func TestTheWrongKeySigns(t *testing.T) {
 	for _, alg := range []string{"RS256", "ES256"} {
 		p, tokens := with(alg, "enc")
 		jws, keys := parse(t, tokens["id_token"]), keySet(t, p, "/jwks")
-		if good := verifies(jws, keys); len(good) != 1 || keys[good[0]].Usage != "enc" || keys[good[0]].Kid != jws.Signatures[0].Header.KeyID {
+		if good := verifies(jws, keys); len(good) != 1 || keys[good[0]].Usage != "enc" ||
+			keys[good[0]].Kid != jws.Signatures[0].Header.KeyID {
 			t.Errorf("%s: verified by the keys %v, want by one for encryption", alg, good)
 		}
 	}
@@ -171,7 +173,8 @@ func TestKeysWithoutIDs(t *testing.T) { // A1, kid-absent-single-jwks and kid-ab
 		if good := verifies(jws, keys); len(keys) != n || !slices.Equal(good, []int{n - 1}) {
 			t.Errorf("%d keys, of which %v verify; want %d, of which the last does", len(keys), good, n)
 		}
-		if jws.Signatures[0].Header.KeyID != "" || slices.ContainsFunc(keys, func(k jwk) bool { return k.Kid != "" || k.Kty != "RSA" }) {
+		other := func(k jwk) bool { return k.Kid != "" || k.Kty != "RSA" }
+		if jws.Signatures[0].Header.KeyID != "" || slices.ContainsFunc(keys, other) {
 			t.Errorf("%d: key ids, or other keys than RSA", n)
 		}
 	}
@@ -211,7 +214,8 @@ func TestTwoProvidersShareNoKeyID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if own, fixed := keySet(t, p, "/jwks"), keySet(t, newProvider(t), "/jwks"); bytes.Equal(thumbprint(t, own[0]), thumbprint(t, fixed[0])) {
+	own, fixed := keySet(t, p, "/jwks"), keySet(t, newProvider(t), "/jwks")
+	if bytes.Equal(thumbprint(t, own[0]), thumbprint(t, fixed[0])) {
 		t.Error("a provider with its own keys has the one that everybody knows")
 	}
 }
@@ -247,15 +251,18 @@ func TestHeadersAndSignaturesAreEdited(t *testing.T) {
 	})
 	tokens := login(t, p)
 	header := parse(t, tokens["id_token"]).Signatures[0].Header
-	if header.KeyID != "x" || header.ExtraHeaders["typ"] != "y" || len(verifies(parse(t, tokens["id_token"]), keySet(t, p, "/jwks"))) != 1 {
+	good := verifies(parse(t, tokens["id_token"]), keySet(t, p, "/jwks"))
+	if header.KeyID != "x" || header.ExtraHeaders["typ"] != "y" || len(good) != 1 {
 		t.Errorf("header %v, or the signature does not cover it", header)
 	}
 	resp := do(p, "GET", "/userinfo", nil, bearer(tokens["access_token"].(string)))
 	body, _ := io.ReadAll(resp.Body)
-	if resp.Header.Get("Content-Type") != "application/jwt" || len(verifies(parse(t, string(body)), keySet(t, p, "/jwks"))) != 1 {
+	good = verifies(parse(t, string(body)), keySet(t, p, "/jwks"))
+	if resp.Header.Get("Content-Type") != "application/jwt" || len(good) != 1 {
 		t.Errorf("signed UserInfo: %s", resp.Header.Get("Content-Type"))
 	}
-	if claims := claimsOf(t, string(body)); claims["iss"] != "https://op.test/" || claims["aud"] != "client" || claims["sub"] != "alice" {
+	claims := claimsOf(t, string(body))
+	if claims["iss"] != "https://op.test/" || claims["aud"] != "client" || claims["sub"] != "alice" {
 		t.Errorf("signed UserInfo: %v", claims) // OpenID Connect Core 5.3.2
 	}
 	if parse(t, string(body)).Signatures[0].Header.KeyID == "x" {
@@ -297,7 +304,8 @@ func TestClientAuthenticationIsHeldTo(t *testing.T) {
 		if resp.StatusCode != tt.status {
 			t.Errorf("%q: status %d, want %d", tt.method, resp.StatusCode, tt.status)
 		}
-		offered := object(t, do(p, "GET", "/.well-known/openid-configuration", nil))["token_endpoint_auth_methods_supported"].([]any)
+		metadata := object(t, do(p, "GET", "/.well-known/openid-configuration", nil))
+		offered := metadata["token_endpoint_auth_methods_supported"].([]any)
 		if tt.method != "" && (len(offered) != 1 || offered[0] != tt.method) {
 			t.Errorf("%q: metadata offers %v", tt.method, offered)
 		}
@@ -313,8 +321,14 @@ func TestAPublicClientHasNoSecret(t *testing.T) {
 		status int
 	}{
 		{"client_id alone", set("client_id", "client"), func(*http.Request) {}, 200},
-		{"a secret", func(v url.Values) { v.Set("client_id", "client"); v.Set("client_secret", "x") }, func(*http.Request) {}, 401},
-		{"an empty secret", func(v url.Values) { v.Set("client_id", "client"); v.Set("client_secret", "") }, func(*http.Request) {}, 401},
+		{
+			"a secret", func(v url.Values) { v.Set("client_id", "client"); v.Set("client_secret", "x") },
+			func(*http.Request) {}, 401,
+		},
+		{
+			"an empty secret", func(v url.Values) { v.Set("client_id", "client"); v.Set("client_secret", "") },
+			func(*http.Request) {}, 401,
+		},
 		{"an empty secret in the header", nil, basic("client", ""), 401},
 		{"nothing", nil, func(*http.Request) {}, 401},
 	}
@@ -324,7 +338,8 @@ func TestAPublicClientHasNoSecret(t *testing.T) {
 			t.Fatal(err)
 		}
 		p.SetUser(op.Login{Subject: "alice"})
-		if resp := do(p, "POST", "/token", exchange(authorize(t, p, nil).Get("code"), tt.edit), tt.auth); resp.StatusCode != tt.status {
+		resp := do(p, "POST", "/token", exchange(authorize(t, p, nil).Get("code"), tt.edit), tt.auth)
+		if resp.StatusCode != tt.status {
 			t.Errorf("%s: status %d, want %d", tt.name, resp.StatusCode, tt.status)
 		}
 	}
@@ -332,14 +347,21 @@ func TestAPublicClientHasNoSecret(t *testing.T) {
 
 func TestClaimsFollowTheScopes(t *testing.T) { // A1, scope-userinfo-claims; OpenID Connect Core 5.4
 	t.Parallel()
-	p, err := op.New(op.Config{Issuer: "https://op.test/", ClientID: "client", ClientSecret: secret, RedirectURIs: []string{callback}})
+	p, err := op.New(op.Config{
+		Issuer: "https://op.test/", ClientID: "client", ClientSecret: secret,
+		RedirectURIs: []string{callback},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.SetUser(op.Login{Subject: "a", Claims: map[string]any{"name": "A", "email": "a@example.com", "phone_number": "1", "role": "x", "sub": "b"}})
+	p.SetUser(op.Login{Subject: "a", Claims: map[string]any{
+		"name": "A", "email": "a@example.com", "phone_number": "1", "role": "x", "sub": "b",
+	}})
 	p.Change(func(k *op.Knobs) { k.ClaimsByScope = true })
 	for scope, want := range map[string][]string{
-		"openid": {"role", "sub"}, "openid email": {"email", "role", "sub"}, "openid profile phone": {"name", "phone_number", "role", "sub"},
+		"openid":               {"role", "sub"},
+		"openid email":         {"email", "role", "sub"},
+		"openid profile phone": {"name", "phone_number", "role", "sub"},
 	} {
 		tokens := object(t, do(p, "POST", "/token", exchange(authorize(t, p, set("scope", scope)).Get("code"), nil), client))
 		claims := object(t, do(p, "GET", "/userinfo", nil, bearer(tokens["access_token"].(string))))
@@ -357,7 +379,8 @@ func TestResponsesLackWhatIsOmitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProvider(t)
 		full := login(t, p)
-		if full["expires_in"] != 3600.0 || full["refresh_token"] == nil || full["token_type"] != "Bearer" || full["scope"] != "openid offline_access" {
+		if full["expires_in"] != 3600.0 || full["refresh_token"] == nil || full["token_type"] != "Bearer" ||
+			full["scope"] != "openid offline_access" {
 			t.Errorf("by default: %v", full)
 		}
 		claims := claimsOf(t, full["id_token"])
@@ -389,7 +412,10 @@ func TestResponsesLackWhatIsOmitted(t *testing.T) {
 
 func TestAnyHintWillDoIfNobodyChecks(t *testing.T) {
 	t.Parallel()
-	p, err := op.New(op.Config{Issuer: "http://127.0.0.1:1", ClientID: "client", PostLogoutURIs: []string{"http://127.0.0.1:2"}})
+	p, err := op.New(op.Config{
+		Issuer: "http://127.0.0.1:1", ClientID: "client",
+		PostLogoutURIs: []string{"http://127.0.0.1:2"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -406,10 +432,11 @@ func TestAnyHintWillDoIfNobodyChecks(t *testing.T) {
 func TestFormsAreAnsweredWithSeeOther(t *testing.T) { // RFC 9700 4.12
 	t.Parallel()
 	p := newProvider(t)
-	if resp := do(p, "POST", "/authorize?"+authorization(nil).Encode(), url.Values{"password": {"x"}}); resp.StatusCode != 303 {
+	form := url.Values{"password": {"x"}}
+	if resp := do(p, "POST", "/authorize?"+authorization(nil).Encode(), form); resp.StatusCode != 303 {
 		t.Errorf("authorize: status %d, want 303", resp.StatusCode)
 	}
-	form := url.Values{"client_id": {"client"}, "post_logout_redirect_uri": {"https://app.test"}}
+	form = url.Values{"client_id": {"client"}, "post_logout_redirect_uri": {"https://app.test"}}
 	if resp := do(p, "POST", "/end_session", form); resp.StatusCode != 303 {
 		t.Errorf("end_session: status %d, want 303", resp.StatusCode)
 	}
@@ -435,7 +462,8 @@ func TestCallbacksAreEdited(t *testing.T) {
 		k.EditCallback = func(q url.Values) { q.Set("error_description", "x"); q.Add("state", "t") }
 	})
 	q := authorize(t, p, nil)
-	if q.Get("error") != "temporarily_unavailable" || q.Get("error_description") != "x" || len(q["state"]) != 2 || q.Has("code") {
+	if q.Get("error") != "temporarily_unavailable" || q.Get("error_description") != "x" || len(q["state"]) != 2 ||
+		q.Has("code") {
 		t.Errorf("got %v", q)
 	}
 	if q := authorize(t, newProvider(t), del("state")); q.Has("state") {

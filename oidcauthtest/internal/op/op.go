@@ -1,5 +1,5 @@
-// Package op is a small OpenID provider for tests and for the development provider. It is strict about what a client sends,
-// and can be told to answer in every wrong way that a client must notice.
+// Package op is a small OpenID provider for tests and for the development provider. It is strict about what a client
+// sends, and can be told to answer in every wrong way that a client must notice.
 package op
 
 import (
@@ -40,8 +40,8 @@ type Login struct {
 	At      time.Time      // auth_time; zero: now
 }
 
-// Knobs change how the provider behaves. The zero value is a provider without surprises. Package oidcauthtest has the same
-// struct for its users, with what each field means.
+// Knobs change how the provider behaves. The zero value is a provider without surprises. Package oidcauthtest has the
+// same struct for its users, with what each field means.
 type Knobs struct {
 	AccessTokenLifetime, IDTokenLifetime time.Duration
 	OmitExpiresIn                        bool
@@ -146,8 +146,9 @@ func (p *Provider) Register(redirectURIs, postLogoutURIs []string) {
 	p.config.PostLogoutURIs = slices.Concat(p.config.PostLogoutURIs, postLogoutURIs)
 }
 
-// Fail lets the next times requests to an endpoint, after those of earlier calls, fail with an HTTP status, and an OAuth
-// error code if code is not empty. Status 0 closes the connection. A negative times is for good, 0 ends all failing.
+// Fail lets the next times requests to an endpoint, after those of earlier calls, fail with an HTTP status, and an
+// OAuth error code if code is not empty. Status 0 closes the connection. A negative times is for good, 0 ends all
+// failing.
 func (p *Provider) Fail(endpoint string, status int, code string, times int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -299,12 +300,16 @@ func (p *Provider) discovery(w http.ResponseWriter) {
 	base := strings.TrimSuffix(p.config.Issuer, "/")
 	metadata := map[string]any{
 		"issuer": p.config.Issuer, "authorization_endpoint": base + "/authorize", "token_endpoint": base + "/token",
-		"jwks_uri": base + k.jwksPath(), "userinfo_endpoint": base + "/userinfo", "end_session_endpoint": base + "/end_session",
-		"revocation_endpoint": base + "/revoke", "response_types_supported": []string{"code"},
+		"jwks_uri": base + k.jwksPath(), "userinfo_endpoint": base + "/userinfo",
+		"end_session_endpoint": base + "/end_session",
+		"revocation_endpoint":  base + "/revoke", "response_types_supported": []string{"code"},
 		"grant_types_supported":   []string{"authorization_code", "refresh_token"},
 		"subject_types_supported": []string{"public"}, "code_challenge_methods_supported": []string{"S256"},
 		// More than any one client is registered for, as in the conformance suite: a client must not take its pick from here.
-		"id_token_signing_alg_values_supported":          []string{"RS256", "RS384", "RS512", "PS256", "ES256", "EdDSA", "HS256", "none"},
+		"id_token_signing_alg_values_supported": []string{
+			"RS256", "RS384", "RS512", "PS256", "ES256", "EdDSA",
+			"HS256", "none",
+		},
 		"token_endpoint_auth_methods_supported":          p.authMethods(&k),
 		"authorization_response_iss_parameter_supported": true,
 		"scopes_supported":                               []string{"openid", "profile", "email", "offline_access"},

@@ -79,7 +79,8 @@ func object(t *testing.T, resp *http.Response) map[string]any {
 func authorization(edit func(url.Values)) url.Values {
 	q := url.Values{
 		"client_id": {"client"}, "redirect_uri": {callback}, "response_type": {"code"}, "state": {"s"}, "nonce": {"n"},
-		"scope": {"openid offline_access"}, "code_challenge_method": {"S256"}, "code_challenge": {oauth2.S256ChallengeFromVerifier(verifier)},
+		"scope": {"openid offline_access"}, "code_challenge_method": {"S256"},
+		"code_challenge": {oauth2.S256ChallengeFromVerifier(verifier)},
 	}
 	if edit != nil {
 		edit(q)
@@ -99,7 +100,10 @@ func authorize(t *testing.T, p http.Handler, edit func(url.Values)) url.Values {
 }
 
 func exchange(code string, edit func(url.Values)) url.Values {
-	form := url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {callback}, "code_verifier": {verifier}}
+	form := url.Values{
+		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {callback},
+		"code_verifier": {verifier},
+	}
 	if edit != nil {
 		edit(form)
 	}
@@ -203,7 +207,11 @@ func TestTokenEndpointRefuses(t *testing.T) {
 		{"wrong secret", nil, basic("client", "x"), 401, "invalid_client"},
 		{"other client", nil, basic("other", secret), 401, "invalid_client"},
 		{"client_id that contradicts the header", set("client_id", "other"), client, 401, "invalid_client"},
-		{"secret without form encoding", nil, func(r *http.Request) { r.SetBasicAuth("client", secret) }, 401, "invalid_client"}, // CS-07
+		// CS-07
+		{
+			"secret without form encoding", nil, func(r *http.Request) { r.SetBasicAuth("client", secret) }, 401,
+			"invalid_client",
+		},
 		{"no credential", set("client_id", "client"), none, 401, "invalid_client"},
 		{"two credentials", set("client_secret", secret), client, 400, "invalid_request"}, // RFC 6749 2.3
 	}
@@ -250,7 +258,8 @@ func TestACodeWorksOnce(t *testing.T) {
 	if n := p.ActiveRefreshTokens("alice"); n != 1 {
 		t.Fatalf("%d active refresh tokens after the first use, want 1", n)
 	}
-	if resp := do(p, "POST", "/token", exchange(code, nil), client); resp.StatusCode != 400 || object(t, resp)["error"] != "invalid_grant" {
+	resp := do(p, "POST", "/token", exchange(code, nil), client)
+	if resp.StatusCode != 400 || object(t, resp)["error"] != "invalid_grant" {
 		t.Errorf("second use: status %d, want 400 invalid_grant", resp.StatusCode)
 	}
 	// RFC 6749 4.1.2: what the first use brought is revoked.
@@ -299,20 +308,23 @@ func TestUserInfoIsForTheBearer(t *testing.T) {
 		p := newProvider(t)
 		access := login(t, p)["access_token"].(string)
 		for name, resp := range map[string]*http.Response{
-			"no token":           do(p, "GET", "/userinfo", nil),
-			"another token":      do(p, "GET", "/userinfo", nil, bearer("x")),
-			"another scheme":     do(p, "GET", "/userinfo", nil, func(r *http.Request) { r.SetBasicAuth("x", access) }),
-			"token in the query": do(p, "GET", "/userinfo?access_token="+access, nil, bearer(access)), // beside the header: CS-11
+			"no token":       do(p, "GET", "/userinfo", nil),
+			"another token":  do(p, "GET", "/userinfo", nil, bearer("x")),
+			"another scheme": do(p, "GET", "/userinfo", nil, func(r *http.Request) { r.SetBasicAuth("x", access) }),
+			// beside the header: CS-11
+			"token in the query": do(p, "GET", "/userinfo?access_token="+access, nil, bearer(access)),
 		} {
 			if resp.StatusCode != 401 && resp.StatusCode != 400 {
 				t.Errorf("%s: status %d", name, resp.StatusCode)
 			}
 		}
-		if claims := object(t, do(p, "GET", "/userinfo", nil, bearer(access))); claims["sub"] != "alice" || claims["email"] != "a@example.com" {
+		if claims := object(t, do(p, "GET", "/userinfo", nil, bearer(access))); claims["sub"] != "alice" ||
+			claims["email"] != "a@example.com" {
 			t.Errorf("got %v", claims)
 		}
 		time.Sleep(time.Hour)
-		if resp := do(p, "GET", "/userinfo", nil, bearer(access)); resp.StatusCode != 401 || resp.Header.Get("WWW-Authenticate") == "" {
+		if resp := do(p, "GET", "/userinfo", nil, bearer(access)); resp.StatusCode != 401 ||
+			resp.Header.Get("WWW-Authenticate") == "" {
 			t.Errorf("an expired token: status %d, WWW-Authenticate %q", resp.StatusCode, resp.Header.Get("WWW-Authenticate"))
 		}
 	})
@@ -323,7 +335,10 @@ func TestLogoutRedirectsOnlyToRegisteredURLs(t *testing.T) {
 	p := newProvider(t)
 	hint := login(t, p)["id_token"].(string)
 	logout := func(edit ...func(url.Values)) url.Values {
-		q := url.Values{"client_id": {"client"}, "id_token_hint": {hint}, "post_logout_redirect_uri": {"https://app.test"}, "state": {"st"}}
+		q := url.Values{
+			"client_id": {"client"}, "id_token_hint": {hint}, "post_logout_redirect_uri": {"https://app.test"},
+			"state": {"st"},
+		}
 		for _, f := range edit {
 			f(q)
 		}
@@ -335,17 +350,26 @@ func TestLogoutRedirectsOnlyToRegisteredURLs(t *testing.T) {
 		location     string
 	}{
 		{"registered", "/end_session?" + logout().Encode(), 302, "https://app.test?state=st"},
-		{"with slash", "/end_session?" + logout(set("post_logout_redirect_uri", "https://app.test/")).Encode(), 302, "https://app.test/?state=st"},
-		{"the hint names the client", "/end_session?" + logout(del("client_id")).Encode(), 302, "https://app.test?state=st"}, // RP-Initiated Logout 2
+		{
+			"with slash", "/end_session?" + logout(set("post_logout_redirect_uri", "https://app.test/")).Encode(), 302,
+			"https://app.test/?state=st",
+		},
+		// RP-Initiated Logout 2
+		{"the hint names the client", "/end_session?" + logout(del("client_id")).Encode(), 302, "https://app.test?state=st"},
 		{"no state", "/end_session?" + logout(del("state")).Encode(), 302, "https://app.test"},
 		{"nowhere to go", "/end_session?" + logout(del("post_logout_redirect_uri")).Encode(), 200, ""},
 		{"other host", "/end_session?" + logout(set("post_logout_redirect_uri", "https://evil.test")).Encode(), 400, ""},
 		{"other path", "/end_session?" + logout(set("post_logout_redirect_uri", "https://app.test/x")).Encode(), 400, ""},
 		{"other query", "/end_session?" + logout(set("post_logout_redirect_uri", "https://app.test/?x")).Encode(), 400, ""},
-		{"foreign hint", "/end_session?" + logout(set("id_token_hint", "a.b.c")).Encode(), 400, ""}, // A1, RP-initiated logout
+		// A1, RP-initiated logout
+		{"foreign hint", "/end_session?" + logout(set("id_token_hint", "a.b.c")).Encode(), 400, ""},
 		{"other client", "/end_session?" + logout(set("client_id", "other")).Encode(), 400, ""},
+		{"state twice", "/end_session?" + logout(twice("state")).Encode(), 400, ""},
 		{"nobody named", "/end_session?" + logout(del("client_id"), del("id_token_hint")).Encode(), 400, ""},
-		{"v2", "/v2/logout?client_id=client&returnTo=https%3A%2F%2Fapp.test%2F%3Fstate%3Dst", 302, "https://app.test/?state=st"},
+		{
+			"v2", "/v2/logout?client_id=client&returnTo=https%3A%2F%2Fapp.test%2F%3Fstate%3Dst", 302,
+			"https://app.test/?state=st",
+		},
 		{"v2, other host", "/v2/logout?client_id=client&returnTo=https%3A%2F%2Fevil.test", 400, ""},
 		{"v2, other client", "/v2/logout?client_id=other&returnTo=https%3A%2F%2Fapp.test", 400, ""},
 	}
@@ -362,7 +386,8 @@ func TestMetadataNamesWhatIsThere(t *testing.T) {
 	p := newProvider(t)
 	metadata := object(t, do(p, "GET", "/.well-known/openid-configuration", nil))
 	for _, name := range []string{
-		"authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "end_session_endpoint", "revocation_endpoint",
+		"authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint", "end_session_endpoint",
+		"revocation_endpoint",
 	} {
 		path := strings.TrimPrefix(metadata[name].(string), "https://op.test")
 		if resp := do(p, "GET", path, nil); resp.StatusCode == 404 {
@@ -416,7 +441,10 @@ func TestADelayedRequestEndsWithItsClient(t *testing.T) {
 
 func TestNobodySignedIn(t *testing.T) {
 	t.Parallel()
-	p, err := op.New(op.Config{Issuer: "https://op.test/", ClientID: "client", ClientSecret: "x", RedirectURIs: []string{callback}})
+	p, err := op.New(op.Config{
+		Issuer: "https://op.test/", ClientID: "client", ClientSecret: "x",
+		RedirectURIs: []string{callback},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,7 +63,8 @@ func TestRevocation(t *testing.T) { // RFC 7009
 	p := newProvider(t)
 	tokens := login(t, p)
 	form := url.Values{"token": {tokens["refresh_token"].(string)}}
-	if resp := do(p, "POST", "/revoke", form, basic("client", "x")); resp.StatusCode != 401 || p.ActiveRefreshTokens("alice") != 1 {
+	if resp := do(p, "POST", "/revoke", form, basic("client", "x")); resp.StatusCode != 401 ||
+		p.ActiveRefreshTokens("alice") != 1 {
 		t.Errorf("with a wrong secret: status %d, %d active", resp.StatusCode, p.ActiveRefreshTokens("alice"))
 	}
 	if resp := do(p, "POST", "/revoke", form, client); resp.StatusCode != 200 || p.ActiveRefreshTokens("alice") != 0 {
@@ -95,10 +96,25 @@ func TestOverlapAndReuse(t *testing.T) {
 		}
 		time.Sleep(31 * time.Second)
 		if resp := refresh(p, first["refresh_token"]); resp.StatusCode != 400 || p.ActiveRefreshTokens("alice") != 0 {
-			t.Errorf("after the overlap: status %d with %d active, want 400 and none", resp.StatusCode, p.ActiveRefreshTokens("alice"))
+			t.Errorf("after the overlap: status %d with %d active, want 400 and none", resp.StatusCode,
+				p.ActiveRefreshTokens("alice"))
 		}
 		if resp := refresh(p, second["refresh_token"]); resp.StatusCode != 400 {
 			t.Errorf("the newest after a reuse: status %d, want 400", resp.StatusCode)
+		}
+	})
+}
+
+func TestTheOverlapEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newProvider(t)
+		p.Change(func(k *op.Knobs) { k.ReuseOverlap = 30 * time.Second })
+		first := login(t, p)["refresh_token"]
+		refresh(p, first)
+		time.Sleep(30*time.Second + 1)
+		if resp := refresh(p, first); resp.StatusCode != 400 || p.ActiveRefreshTokens("alice") != 0 {
+			t.Errorf("status %d with %d active, want 400 and none", resp.StatusCode, p.ActiveRefreshTokens("alice"))
 		}
 	})
 }
@@ -109,7 +125,8 @@ func TestWithoutRotationATokenStays(t *testing.T) {
 	p.Change(func(k *op.Knobs) { k.KeepRefreshTokens = true })
 	first := login(t, p)
 	for range 3 {
-		if body := object(t, refresh(p, first["refresh_token"])); body["access_token"] == nil || body["refresh_token"] != nil {
+		if body := object(t, refresh(p, first["refresh_token"])); body["access_token"] == nil ||
+			body["refresh_token"] != nil {
 			t.Errorf("got %v, want an access token alone", body)
 		}
 	}

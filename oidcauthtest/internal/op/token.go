@@ -153,8 +153,8 @@ func covers(granted, asked string) bool {
 	return !slices.ContainsFunc(strings.Fields(asked), func(scope string) bool { return !slices.Contains(have, scope) })
 }
 
-// issue makes an access token, and a refresh token unless there is to be none. p.mu is held: nothing may come between the
-// check of a refresh token and its rotation.
+// issue makes an access token, and a refresh token unless there is to be none. p.mu is held: nothing may come between
+// the check of a refresh token and its rotation.
 func (p *Provider) issue(g *grant, scope string, login bool) *issue {
 	k := p.knobs
 	i := &issue{grant: g, knobs: k, granted: scope, login: login, lifetime: cmp.Or(k.AccessTokenLifetime, time.Hour)}
@@ -292,7 +292,8 @@ var scopeOf = map[string]string{
 	"name": "profile", "family_name": "profile", "given_name": "profile", "middle_name": "profile", "nickname": "profile",
 	"preferred_username": "profile", "profile": "profile", "picture": "profile", "website": "profile", "gender": "profile",
 	"birthdate": "profile", "zoneinfo": "profile", "locale": "profile", "updated_at": "profile",
-	"email": "email", "email_verified": "email", "address": "address", "phone_number": "phone", "phone_number_verified": "phone",
+	"email": "email", "email_verified": "email", "address": "address", "phone_number": "phone",
+	"phone_number_verified": "phone",
 }
 
 // revoke is the revocation endpoint (RFC 7009).
