@@ -21,8 +21,8 @@
 //	log.Fatal(http.ListenAndServe(":8080", client.Wrap(mux)))
 //
 // Nothing about the provider is known to the browser, which holds the sealed cookie and no token. Every login uses the
-// authorization code flow with PKCE, state and nonce (OpenID Connect Core 3.1, RFC 7636), and every ID token's signature is
-// verified.
+// authorization code flow with PKCE, state and nonce (OpenID Connect Core 3.1, RFC 7636), and every ID token's
+// signature is verified.
 package oidcauth
 
 import (
@@ -76,12 +76,17 @@ func New(o Options) (*Client, error) {
 	if parseErr != nil {
 		return nil, err // says the same, with the field's name
 	}
-	c := &Client{opts: o, base: base, basePath: base.Path, tasks: semaphore.NewWeighted(maxTasks), origin: check.CanonicalOrigin(base), crossOrigin: http.NewCrossOriginProtection()}
+	c := &Client{
+		opts: o, base: base, basePath: base.Path, origin: check.CanonicalOrigin(base),
+		tasks: semaphore.NewWeighted(maxTasks), crossOrigin: http.NewCrossOriginProtection(),
+	}
 	for _, trusted := range append(o.TrustedOrigins, c.origin) {
 		_ = c.crossOrigin.AddTrustedOrigin(trusted) // validate has said what is wrong with it
 	}
 	c.routes = c.newRoutes()
-	rules := returnto.Options{BaseURL: o.BaseURL, AllowHTTP: o.InsecureAllowHTTP, IsAuthRoute: c.isRoute, Default: o.DefaultReturnTo}
+	rules := returnto.Options{
+		BaseURL: o.BaseURL, AllowHTTP: o.InsecureAllowHTTP, IsAuthRoute: c.isRoute, Default: o.DefaultReturnTo,
+	}
 	if _, bad := returnto.New(rules); bad != nil && check.URL(o.BaseURL, o.InsecureAllowHTTP) == nil {
 		err = errors.Join(err, &ConfigError{"DefaultReturnTo", bad.Error()})
 	}
@@ -93,16 +98,18 @@ func New(o Options) (*Client, error) {
 		return nil, &ConfigError{"AllowedReturnOrigins", err.Error()}
 	}
 	c.provider = idp.New(idp.Config{
-		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: o.ClientSecret, AuthStyle: o.AuthStyle, Public: o.PublicClient,
-		SigningAlgs: o.IDTokenSigningAlgs, UserInfoSigningAlg: o.UserInfoSigningAlg, TrustedAudience: o.TrustedAudiences,
-		AllowHTTP: o.InsecureAllowHTTP, HTTPClient: o.HTTPClient,
+		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: o.ClientSecret, AuthStyle: o.AuthStyle,
+		Public: o.PublicClient, SigningAlgs: o.IDTokenSigningAlgs, UserInfoSigningAlg: o.UserInfoSigningAlg,
+		TrustedAudience: o.TrustedAudiences, AllowHTTP: o.InsecureAllowHTTP, HTTPClient: o.HTTPClient,
 	})
 	c.cookies = cookie.NewSet(cookie.SetOptions{
 		Session: cookie.Attributes{
-			Name: o.Cookie.Name, Domain: o.Cookie.Domain, SameSite: o.Cookie.SameSite, Secure: base.Scheme == "https", Partitioned: o.Cookie.Partitioned,
+			Name: o.Cookie.Name, Domain: o.Cookie.Domain, SameSite: o.Cookie.SameSite,
+			Secure: base.Scheme == "https", Partitioned: o.Cookie.Partitioned,
 		},
 		BasePath: c.basePath, Issuer: o.Issuer, ClientID: o.ClientID, BaseURL: base.String(), Secrets: o.Secrets,
-		SessionCodecs: o.SessionCodecs, LoginCodecs: o.LoginCodecs, LoginTTL: login.Lifetime, LogoutTTL: 10 * time.Minute,
+		SessionCodecs: o.SessionCodecs, LoginCodecs: o.LoginCodecs,
+		LoginTTL: login.Lifetime, LogoutTTL: 10 * time.Minute,
 	})
 	return c, nil
 }
@@ -110,8 +117,9 @@ func New(o Options) (*Client, error) {
 // Format prints issuer, client id and base URL: no secret, whatever the verb.
 func (c *Client) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "oidcauth.Client{%v}", c.opts) }
 
-// Discover fetches the provider's metadata, so that a wrong issuer shows at start-up and the first login is faster. It may
-// be left out: metadata is fetched when needed, kept for an hour, and used past that while the provider is unreachable.
+// Discover fetches the provider's metadata, so that a wrong issuer shows at start-up and the first login is faster. It
+// may be left out: metadata is fetched when needed, kept for an hour, and used past that while the provider is
+// unreachable.
 func (c *Client) Discover(ctx context.Context) error {
 	_, err := c.provider.Metadata(ctx)
 	return providerError(err)
@@ -132,8 +140,8 @@ func (c *Client) Handler() http.Handler {
 	return c.Wrap(http.NotFoundHandler())
 }
 
-// Wrap serves the auth routes and passes every other request to next, with its session loaded and, when due, its idle time
-// extended. A request without a session cookie is passed on as it is.
+// Wrap serves the auth routes and passes every other request to next, with its session loaded and, when due, its idle
+// time extended. A request without a session cookie is passed on as it is.
 func (c *Client) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c.serve(w, r) {
@@ -145,14 +153,14 @@ func (c *Client) Wrap(next http.Handler) http.Handler {
 		}
 		v, w, r, _ := c.enter(w, r)
 		next.ServeHTTP(w, r)
-		v.leave()
+		v.writeHeader(http.StatusOK) // if the handler wrote nothing
 	})
 }
 
-// RequireAuth lets only requests with a session through. Others are sent to the login if they are navigations of a browser
-// tab, and get 401 with a JSON body otherwise. It also refuses cross-origin requests with unsafe methods and WebSocket
-// handshakes from other origins (403), and keeps responses out of shared caches. [SessionFromContext] gives next the
-// session.
+// RequireAuth lets only requests with a session through. Others are sent to the login if they are navigations of a
+// browser tab, and get 401 with a JSON body otherwise. It also refuses cross-origin requests with unsafe methods and
+// WebSocket handshakes from other origins (403), and keeps responses out of shared caches. [SessionFromContext] gives
+// next the session.
 func (c *Client) RequireAuth(next http.Handler) http.Handler {
 	return c.RequireAuthWith(RequireOptions{})(next)
 }
@@ -166,14 +174,15 @@ func (c *Client) RequireAuthAPI(next http.Handler) http.Handler {
 type RequireOptions struct {
 	// API answers 401 where a page would be sent to the login.
 	API bool
-	// Check may refuse a session: with ErrLoginRequired the user logs in again, with any other error the answer is 403. If
-	// a login that Check asked for brings another refusal, that is a 403 too.
+	// Check may refuse a session: with ErrLoginRequired the user logs in again, with any other error the answer is 403.
+	// If a login that Check asked for brings another refusal, that is a 403 too.
 	Check func(*http.Request, *Session) error
 	// Login is how the login is started. Its ReturnTo is ignored: the user comes back to where they were.
 	Login *LoginOptions
 }
 
-// RequireAuthWith is [Client.RequireAuth] with options. It panics if o is contradictory, as ServeMux does for a bad pattern.
+// RequireAuthWith is [Client.RequireAuth] with options. It panics if o is contradictory, as ServeMux does for a bad
+// pattern.
 func (c *Client) RequireAuthWith(o RequireOptions) func(http.Handler) http.Handler {
 	if o.API && o.Login != nil {
 		panic("oidcauth: RequireOptions: an API guard starts no login; remove API or Login")
@@ -199,7 +208,7 @@ func (c *Client) RequireAuthWith(o RequireOptions) func(http.Handler) http.Handl
 				next.ServeHTTP(w, r.WithContext(ContextWithSession(r.Context(), s)))
 			}
 			if first {
-				v.leave()
+				v.writeHeader(http.StatusOK)
 			}
 		})
 	}
@@ -223,8 +232,8 @@ func (c *Client) admit(r *http.Request, v *visit, o *RequireOptions) (*Session, 
 	return nil, err
 }
 
-// checkOrigin refuses what another origin's page makes a browser send: unsafe methods, and WebSocket handshakes, which are
-// GETs that no other check sees (S30).
+// checkOrigin refuses what another origin's page makes a browser send: unsafe methods, and WebSocket handshakes, which
+// are GETs that no other check sees (S30).
 func (c *Client) checkOrigin(r *http.Request) error {
 	if c.opts.InsecureDisableCSRFProtection {
 		return nil
@@ -250,7 +259,7 @@ func (c *Client) turnAway(w http.ResponseWriter, r *http.Request, err error, api
 	if s, _ := c.GetSession(r); again && s != nil && s.askedAgain(r) {
 		err = refuse("login_denied", fmt.Errorf("a new login brought no better session: %w", err))
 	} else {
-		o.ReturnTo = c.currentPage(r)
+		o.ReturnTo = fetch.Page(r, c.origin, c.basePath, c.opts.PrefixStripped)
 		err = c.startLogin(w, r, "guard", o, again)
 	}
 	if err != nil {
@@ -258,27 +267,9 @@ func (c *Client) turnAway(w http.ResponseWriter, r *http.Request, err error, api
 	}
 }
 
-// currentPage is the local URL that r asked for, or for a form post the page that the form was on.
-func (c *Client) currentPage(r *http.Request) string {
-	if r.Method != http.MethodGet {
-		from, err := url.Parse(r.Referer())
-		if err != nil || check.CanonicalOrigin(from) != c.origin {
-			return ""
-		}
-		return from.RequestURI()
-	}
-	if c.opts.PrefixStripped {
-		return c.basePath + r.URL.RequestURI()
-	}
-	if asked, err := url.ParseRequestURI(r.RequestURI); err == nil {
-		return asked.RequestURI() // still with what an inner http.StripPrefix took away
-	}
-	return r.URL.RequestURI()
-}
-
-// Error answers err as the routes and guards do: [ErrNoSession] and [ErrLoginRequired] start a login for a navigation and
-// are 401 with a JSON body otherwise, [ErrUnavailable] is 503, and an [*Error] says itself what it is. Anything else is 500,
-// with the text in the log only. Nothing may have been written yet.
+// Error answers err as the routes and guards do: [ErrNoSession] and [ErrLoginRequired] start a login for a navigation
+// and are 401 with a JSON body otherwise, [ErrUnavailable] is 503, and an [*Error] says itself what it is. Anything
+// else is 500, with the text in the log only. Nothing may have been written yet.
 func (c *Client) Error(w http.ResponseWriter, r *http.Request, err error) {
 	c.turnAway(w, r, err, false, LoginOptions{})
 }
@@ -319,8 +310,8 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// A ProviderError is an error response of the provider (RFC 6749 4.1.2.1 and 5.2). Description is the provider's text, or,
-// at the callback, anybody's: show it escaped or not at all. Error does not print it.
+// A ProviderError is an error response of the provider (RFC 6749 4.1.2.1 and 5.2). Description is the provider's text,
+// or, at the callback, anybody's: show it escaped or not at all. Error does not print it.
 type ProviderError struct {
 	Code        string
 	Description string         `json:"-"`
@@ -349,7 +340,7 @@ func providerError(err error) error {
 // fail answers err. It is the one place where an error becomes a response, a log line and a call of OnError.
 func (c *Client) fail(w http.ResponseWriter, r *http.Request, routeName string, err error) {
 	if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
-		w.WriteHeader(http.StatusServiceUnavailable) // nobody is there to read it, or a client that closed its half only
+		w.WriteHeader(http.StatusServiceUnavailable) // for a client that closed only its half
 		return
 	}
 	e := classify(err)
@@ -362,7 +353,7 @@ func (c *Client) fail(w http.ResponseWriter, r *http.Request, routeName string, 
 	caching.Protect(w.Header())
 	switch e.Status {
 	case http.StatusUnauthorized:
-		w.Header().Set("WWW-Authenticate", "Cookie") // 401 needs a challenge (RFC 9110 11.6.1); no registered scheme fits
+		w.Header().Set("WWW-Authenticate", "Cookie") // a challenge is a must (RFC 9110 11.6.1), and none fits
 	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "5")
 	}
@@ -414,7 +405,8 @@ func (c *Client) log(ctx context.Context, level slog.Level, text string, err err
 // errorPage shows an error to a person, with the way on that there is.
 func (c *Client) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
 	p := page.Page{Title: "Sign-in problem", Text: e.Public, Code: e.Code}
-	if c.opts.Routes.Login != "-" && (e.Route == "login" || e.Route == "callback" || e.Status == http.StatusServiceUnavailable) {
+	ofLogin := e.Route == "login" || e.Route == "callback" || e.Status == http.StatusServiceUnavailable
+	if ofLogin && c.opts.Routes.Login != "-" {
 		returnTo, _, _ := strings.Cut(e.ReturnTo, "?") // a query stays in the sealed cookie and in no URL (S33)
 		p.Links = append(p.Links, page.Link{Text: "Try again", URL: c.LoginURL(returnTo)})
 	}
@@ -439,14 +431,18 @@ type Event struct {
 }
 
 // event tells OnEvent. A hook that panics must not take a login down, nor one that waits for the request's end.
-func (c *Client) event(ctx context.Context, e Event) {
+func (c *Client) event(ctx context.Context, name, route string, s *Session, err error) {
 	if c.opts.OnEvent == nil {
 		return
 	}
 	defer func() {
 		if p := recover(); p != nil {
-			c.log(ctx, slog.LevelError, "OnEvent panicked", errors.New(e.Name))
+			c.log(ctx, slog.LevelError, "OnEvent panicked", errors.New(name))
 		}
 	}()
+	e := Event{Name: name, Route: route, Issuer: c.opts.Issuer, Err: err}
+	if s != nil {
+		e.Subject, e.SessionID = s.Subject, s.Handle
+	}
 	c.opts.OnEvent(context.WithoutCancel(ctx), e)
 }

@@ -114,6 +114,10 @@ func TestACallbackIsNoSessionForLater(t *testing.T) { // OIDC-02, THR-12, S24
 		if r := a.browser.NoRedirects().Get(callback); errorCode(r) != "invalid_state" {
 			t.Errorf("repeated without the login's cookie: %d", r.StatusCode)
 		}
+		another := edited(callback, setting("code", "another"))
+		if r := before.Clone().NoRedirects().Get(another); errorCode(r) != "invalid_state" || setsSession(r) {
+			t.Errorf("with it and another code: %d, session %t", r.StatusCode, setsSession(r))
+		}
 		time.Sleep(2 * time.Minute)
 		if r := before.NoRedirects().Get(callback); setsSession(r) {
 			t.Errorf("repeated with it: %d and a session", r.StatusCode)
@@ -436,6 +440,72 @@ func TestOnLogin(t *testing.T) {
 				t.Errorf("%d refresh tokens are left", n)
 			}
 		})
+	}
+}
+
+func TestAHookThatPanicsLeavesNothing(t *testing.T) { // S44, THR-07
+	t.Parallel()
+	for name, edit := range map[string]func(*oidcauth.Options){
+		"BeforeSave": func(o *oidcauth.Options) {
+			o.BeforeSave = func(context.Context, *oidcauth.Session) error { panic(http.ErrAbortHandler) }
+		},
+		"OnLogin": func(o *oidcauth.Options) {
+			o.OnLogin = func(http.ResponseWriter, *http.Request, *oidcauth.Session, string) error { panic(http.ErrAbortHandler) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := newApp(t, edit)
+				r := a.browser.Request(http.MethodGet, a.returned(t, "/auth/login"))
+				begun := time.Now()
+				for range 2 {
+					w := httptest.NewRecorder()
+					func() {
+						defer func() { _ = recover() }()
+						a.handler.ServeHTTP(w, r)
+					}()
+					if kept(w.Header()) != "" {
+						t.Error("a session cookie is set")
+					}
+				}
+				if waited := time.Since(begun); waited > 0 {
+					t.Errorf("the second request waited %v for an outcome that never comes", waited)
+				}
+				a.settle(t)
+				a.asked(t, "token", 1)
+				if n := a.op.ActiveRefreshTokens(""); n > 0 {
+					t.Errorf("%d refresh tokens are left", n)
+				}
+			})
+		})
+	}
+}
+
+func TestOnLoginThatFailsBelowAGuardLeavesTheOldSession(t *testing.T) { // S32
+	t.Parallel()
+	a := newApp(t, func(o *oidcauth.Options) {
+		o.BaseURL, o.PrefixStripped = "https://app.test/shop", true
+		o.OnLogin = func(w http.ResponseWriter, r *http.Request, s *oidcauth.Session, returnTo string) error {
+			if s.Subject == "bob" {
+				return errors.New("no")
+			}
+			http.Redirect(w, r, returnTo, http.StatusFound)
+			return nil
+		}
+	})
+	a.op.Register([]string{"https://app.test/shop/auth/callback"}, nil)
+	a.browser.Host("https://app.test", http.StripPrefix("/shop", a.handler))
+	if page := a.browser.Get("/shop/auth/login"); page.Body != "alice" {
+		t.Fatalf("the login ended with %d %q", page.StatusCode, page.Body)
+	}
+	a.browser.Host("https://app.test", a.RequireAuth(http.StripPrefix("/shop", a.handler)))
+	a.op.SetUser(oidcauthtest.User{Subject: "bob"})
+	if page := a.browser.Get("/shop/auth/login"); page.StatusCode != 500 || setsSession(page) {
+		t.Errorf("the second login ended with %d, session %t", page.StatusCode, setsSession(page))
+	}
+	if who := a.browser.Get("/shop/").Body; who != "alice" {
+		t.Errorf("signed in as %q", who)
 	}
 }
 

@@ -313,7 +313,8 @@ func TestGuardsRefuseOtherOrigins(t *testing.T) {
 	unsafe := []row{
 		{"of our origin", "same-origin", "https://app.test", 200},
 		{"of our origin without Origin", "same-origin", "", 200},
-		{"of the user", "none", "", 200}, {"of a sibling", "same-site", "https://blog.app.test", 403},
+		{"of the user", "none", "", 200},
+		{"of a sibling", "same-site", "https://blog.app.test", 403},
 		{"of another site", "cross-site", "https://evil.test", 403},
 		{"of another site without Origin", "cross-site", "", 403},
 		{"of an opaque origin", "cross-site", "null", 403},
@@ -322,12 +323,16 @@ func TestGuardsRefuseOtherOrigins(t *testing.T) {
 		{"of another in an older browser", "", "https://evil.test", 403},
 		{"of a sibling in an older browser", "", "https://blog.app.test", 403},
 		{"of our host on another port", "", "https://app.test:8443", 403},
-		{"of an opaque origin in an older browser", "", "null", 403}, {"of what is no URL", "", "https://%", 403},
-		{"of a program", "", "", 200}, {"of a value that is no site", "strange", "", 403},
+		{"of an opaque origin in an older browser", "", "null", 403},
+		{"of what is no URL", "", "https://%", 403},
+		{"of a program", "", "", 200},
+		{"of a value that is no site", "strange", "", 403},
 	}
 	sockets := []row{
-		{"of our origin", "same-origin", "https://app.test", 200}, {"without Origin", "same-origin", "", 403},
-		{"of an opaque origin", "cross-site", "null", 403}, {"of a sibling", "same-site", "https://blog.app.test", 403},
+		{"of our origin", "same-origin", "https://app.test", 200},
+		{"without Origin", "same-origin", "", 403},
+		{"of an opaque origin", "cross-site", "null", 403},
+		{"of a sibling", "same-site", "https://blog.app.test", 403},
 		{"of our host without https", "", "http://app.test", 403},
 		{"of our host on another port", "same-site", "https://app.test:8443", 403},
 		{"of a host that begins like ours", "cross-site", "https://app.test.evil.test", 403},
@@ -431,14 +436,18 @@ func TestHandlerServesTheRoutesAlone(t *testing.T) {
 			want               int
 			allow              string
 		}{
-			{"login", "GET", "/auth/login", 302, ""}, {"one trailing slash", "GET", "/auth/login/", 302, ""},
-			{"login by HEAD", "HEAD", "/auth/login", 405, "GET"}, {"login by POST", "POST", "/auth/login", 405, "GET"},
+			{"login", "GET", "/auth/login", 302, ""},
+			{"one trailing slash", "GET", "/auth/login/", 302, ""},
+			{"login by HEAD", "HEAD", "/auth/login", 405, "GET"},
+			{"login by POST", "POST", "/auth/login", 405, "GET"},
 			{"callback without parameters", "GET", "/auth/callback", 400, ""},
 			{"callback by HEAD", "HEAD", "/auth/callback", 405, "GET"},
-			{"callback by POST", "POST", "/auth/callback", 405, "GET"}, {"profile", "GET", "/auth/profile", 401, ""},
+			{"callback by POST", "POST", "/auth/callback", 405, "GET"},
+			{"profile", "GET", "/auth/profile", 401, ""},
 			{"profile by HEAD", "HEAD", "/auth/profile", 401, ""},
 			{"profile by DELETE", "DELETE", "/auth/profile", 405, "GET, HEAD"},
-			{"logout", "GET", "/auth/logout", 302, ""}, {"logout by POST", "POST", "/auth/logout", 303, ""},
+			{"logout", "GET", "/auth/logout", 302, ""},
+			{"logout by POST", "POST", "/auth/logout", 303, ""},
 			{"logout by HEAD", "HEAD", "/auth/logout", 405, "GET, POST"},
 			{"logout by PUT", "PUT", "/auth/logout", 405, "GET, POST"},
 			{"logged out", "GET", "/auth/logged-out", 302, ""},
@@ -447,7 +456,8 @@ func TestHandlerServesTheRoutesAlone(t *testing.T) {
 			{"a path below a route", "GET", "/auth/login/x", 404, ""},
 			{"another case", "GET", "/auth/Login", 404, ""},
 			{"two trailing slashes", "GET", "/auth/login//", 307, ""}, // ServeMux cleans
-			{"the prefix", "GET", "/auth/", 404, ""}, {"the home page", "GET", "/", 418, ""},
+			{"the prefix", "GET", "/auth/", 404, ""},
+			{"the home page", "GET", "/", 418, ""},
 		} {
 			resp := ask(mux, tt.method, base+tt.path, metadata("none", "navigate", "document")...)
 			if resp.StatusCode != tt.want || resp.Header.Get("Allow") != tt.allow {

@@ -160,39 +160,61 @@ func TestWhatALinkMayAskFor(t *testing.T) { // OIDC-04, S14, lesson 30
 		want url.Values
 	}{
 		{"nothing", nil, "", url.Values{}},
-		{"the standard parameters are forwarded", nil,
+		{
+			"the standard parameters are forwarded", nil,
 			"screen_hint=signup&prompt=login&login_hint=a%40b.test&connection=c&organization=o&invitation=i&ui_locales=de&" +
 				"max_age=60&acr_values=x+y&display=page",
 			url.Values{
 				"screen_hint": {"signup"}, "prompt": {"login"}, "login_hint": {"a@b.test"}, "connection": {"c"}, "organization": {"o"},
 				"invitation": {"i"}, "ui_locales": {"de"}, "max_age": {"60"}, "acr_values": {"x y"}, "display": {"page"},
-			}},
+			},
+		},
 		{"empty ones are not", nil, "prompt=&login_hint=", url.Values{}},
-		{"what the library sets cannot be set", nil,
+		{
+			"what the library sets cannot be set", nil,
 			"client_id=x&redirect_uri=https%3A%2F%2Fevil.test%2F&response_type=token&state=x&nonce=x&code_challenge=x&" +
-				"code_challenge_method=plain&response_mode=fragment&request=x&request_uri=x&dpop_jkt=x", url.Values{}},
+				"code_challenge_method=plain&response_mode=fragment&request=x&request_uri=x&dpop_jkt=x",
+			url.Values{},
+		},
 		{"others are ignored", nil, "foo=bar&id_token_hint=x&claims=x&registration=x&resource=x", url.Values{}},
 		{"unless they are allowed", func(o *options) { o.AllowedLoginParams = []string{"foo"} }, "foo=bar&bar=foo", url.Values{"foo": {"bar"}}},
 
 		{"an audience is ignored", nil, "audience=https%3A%2F%2Fother.test", url.Values{}},
-		{"an audience that is not listed leaves the configured one",
-			func(o *options) { o.Audience, o.AllowedAudiences = "api", []string{"listed"} }, "audience=other", url.Values{"resource": {"api"}}},
-		{"an audience that is listed replaces it",
-			func(o *options) { o.Audience, o.AllowedAudiences = "api", []string{"listed"} }, "audience=listed", url.Values{"resource": {"listed"}}},
-		{"the audience goes where it is configured to",
-			func(o *options) { o.Audience, o.AudienceParam = "api", oidcauth.ParamAudience }, "", url.Values{"audience": {"api"}}},
+		{
+			"an audience that is not listed leaves the configured one",
+			func(o *options) { o.Audience, o.AllowedAudiences = "api", []string{"listed"} }, "audience=other",
+			url.Values{"resource": {"api"}},
+		},
+		{
+			"an audience that is listed replaces it",
+			func(o *options) { o.Audience, o.AllowedAudiences = "api", []string{"listed"} }, "audience=listed",
+			url.Values{"resource": {"listed"}},
+		},
+		{
+			"the audience goes where it is configured to",
+			func(o *options) { o.Audience, o.AudienceParam = "api", oidcauth.ParamAudience }, "",
+			url.Values{"audience": {"api"}},
+		},
 		{"resource is no way around it", func(o *options) { o.Audience = "api" }, "resource=other", url.Values{"resource": {"api"}}},
 		{"scopes are ignored", nil, "scope=admin", url.Values{}},
-		{"scopes that are listed are added, and none is removed",
-			func(o *options) { o.AllowedScopes = []string{"read", "write"} }, "scope=write+admin", url.Values{"scope": {scope + " write"}}},
+		{
+			"scopes that are listed are added, and none is removed",
+			func(o *options) { o.AllowedScopes = []string{"read", "write"} }, "scope=write+admin",
+			url.Values{"scope": {scope + " write"}},
+		},
 
-		{"parameters of the options are sent", func(o *options) { o.AuthParams = map[string]string{"prompt": "consent"} }, "",
-			url.Values{"prompt": {"consent"}}},
-		{"a link may change those that it may set",
+		{
+			"parameters of the options are sent", func(o *options) { o.AuthParams = map[string]string{"prompt": "consent"} }, "",
+			url.Values{"prompt": {"consent"}},
+		},
+		{
+			"a link may change those that it may set",
 			func(o *options) {
 				o.AuthParams = map[string]string{"prompt": "consent", "ui_locales": "de", "foo": "1"}
 			},
-			"ui_locales=fr&foo=2", url.Values{"prompt": {"consent"}, "ui_locales": {"fr"}, "foo": {"1"}}},
+			"ui_locales=fr&foo=2",
+			url.Values{"prompt": {"consent"}, "ui_locales": {"fr"}, "foo": {"1"}},
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -398,6 +420,17 @@ func TestLoginCookiesAreFewAndSmall(t *testing.T) { // S19, lesson 11
 	})
 }
 
+func TestAWordyLinkEndsAtTheStartPage(t *testing.T) { // S19
+	t.Parallel()
+	a := newApp(t)
+	organization := strings.Repeat("o", 1500)
+	claiming("org_name", organization)(a)
+	page := a.browser.Get("/auth/login?organization=" + organization + "&returnTo=/" + strings.Repeat("a", 1000))
+	if page.URL.Path != "/" || page.Body != "alice" {
+		t.Errorf("ended at a path of %d octets with %d %q, want the start page", len(page.URL.Path), page.StatusCode, errorCode(page))
+	}
+}
+
 func TestFiveLoginsAtATime(t *testing.T) { // S19, lesson 12
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -474,10 +507,16 @@ func TestLoginFromCode(t *testing.T) {
 		{"a place", &oidcauth.LoginOptions{ReturnTo: "/a?b"}, url.Values{"scope": {"openid"}}, "/a?b"},
 		{"a place that is not ours", &oidcauth.LoginOptions{ReturnTo: "https://evil.test/"}, url.Values{"scope": {"openid"}}, "/"},
 		{"scopes beside the configured ones", &oidcauth.LoginOptions{Scopes: []string{"read", "openid"}}, url.Values{"scope": {"openid read"}}, "/"},
-		{"parameters", &oidcauth.LoginOptions{Params: map[string]string{"prompt": "login", "any": "thing", "resource": "api"}},
-			url.Values{"scope": {"openid"}, "prompt": {"login"}, "any": {"thing"}, "resource": {"api"}}, "/"},
-		{"a method", &oidcauth.LoginOptions{RequireACR: []string{"a", "b"}, Params: map[string]string{"acr_values": "c"}},
-			url.Values{"scope": {"openid"}, "acr_values": {"a b"}}, "/"},
+		{
+			"parameters", &oidcauth.LoginOptions{Params: map[string]string{"prompt": "login", "any": "thing", "resource": "api"}},
+			url.Values{"scope": {"openid"}, "prompt": {"login"}, "any": {"thing"}, "resource": {"api"}},
+			"/",
+		},
+		{
+			"a method", &oidcauth.LoginOptions{RequireACR: []string{"a", "b"}, Params: map[string]string{"acr_values": "c"}},
+			url.Values{"scope": {"openid"}, "acr_values": {"a b"}},
+			"/",
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -27,7 +27,7 @@ type LogoutStrategy string
 // The strategies of [Options.LogoutStrategy].
 const (
 	LogoutAuto LogoutStrategy = "auto" // end_session_endpoint, else Auth0's /v2/logout with Domain, else local only
-	LogoutOIDC LogoutStrategy = "oidc" // end_session_endpoint (OpenID Connect RP-Initiated Logout 1.0); its absence is an error
+	LogoutOIDC LogoutStrategy = "oidc" // end_session_endpoint (RP-Initiated Logout 1.0); its absence is an error
 	LogoutV2   LogoutStrategy = "v2"   // Auth0's /v2/logout
 )
 
@@ -35,6 +35,7 @@ const (
 type LogoutURLParams struct {
 	ClientID, PostLogoutURL, LogoutHint, State string
 	IDTokenHint                                string `json:"-"`
+	uiLocales                                  string
 	Federated                                  bool
 }
 
@@ -54,16 +55,16 @@ type LogoutOptions struct {
 	Local bool
 }
 
-// LogoutURL returns the logout route's path, base path included, for links in templates. It is "" if the route is switched
-// off.
+// LogoutURL returns the logout route's path, base path included, for links in templates. It is "" if the route is
+// switched off.
 func (c *Client) LogoutURL(returnTo string) string {
 	return c.routeURL(c.opts.Routes.Logout, "returnTo", returnTo)
 }
 
-// Logout ends the session of r, here first and then at the provider, revokes its refresh token (RFC 7009) and writes the
-// redirect; o may be nil. If it returns an error the session is gone all the same, and nothing was written but headers: pass
-// the error to [Client.Error]. Only after [ErrHeaderWritten] the cookie is still there. Without a session the redirect is the
-// same.
+// Logout ends the session of r, here first and then at the provider, revokes its refresh token (RFC 7009) and writes
+// the redirect; o may be nil. If it returns an error the session is gone all the same, and nothing was written but
+// headers: pass the error to [Client.Error]. Only after [ErrHeaderWritten] the cookie is still there. Without a session
+// the redirect is the same.
 func (c *Client) Logout(w http.ResponseWriter, r *http.Request, o *LogoutOptions) error {
 	if o == nil {
 		o = &LogoutOptions{}
@@ -73,8 +74,8 @@ func (c *Client) Logout(w http.ResponseWriter, r *http.Request, o *LogoutOptions
 
 // logoutRequest is what one logout asks for.
 type logoutRequest struct {
-	returnTo, state, uiLocales, hint string
-	federated, local                 bool
+	returnTo, state, uiLocales, hint, idToken string
+	federated, local                          bool
 }
 
 // handleLogout ends the session for a request that comes from the user, and asks first where that is not sure (S26).
@@ -105,7 +106,8 @@ func (c *Client) handleLogout(w http.ResponseWriter, r *http.Request) error {
 	}
 	federated, ok := query["federated"]
 	return c.endSession(w, r, logoutRequest{
-		returnTo: query["returnTo"], state: query["state"], uiLocales: query["ui_locales"], hint: query["logout_hint"], federated: ok && federated != "false",
+		returnTo: query["returnTo"], state: query["state"], uiLocales: query["ui_locales"],
+		hint: query["logout_hint"], federated: ok && federated != "false",
 	})
 }
 
@@ -141,9 +143,10 @@ func (c *Client) endSession(w http.ResponseWriter, r *http.Request, o logoutRequ
 	c.cookies.Logins.Clear(w.Header(), r.Header) // a login under way must not bring the session back
 	caching.Forbid(w.Header())
 	if s != nil {
-		c.event(r.Context(), Event{Name: "session.ended", Issuer: s.Issuer, Subject: s.Subject, SessionID: s.Handle, Route: "logout"})
+		c.event(r.Context(), "session.ended", "logout", s, nil)
 	}
-	target, err := c.logoutTarget(w, r, s, tokens, o)
+	o.idToken = tokens.IDToken
+	target, err := c.logoutTarget(w, r, s, o)
 	if err != nil {
 		return err
 	}
@@ -152,7 +155,7 @@ func (c *Client) endSession(w http.ResponseWriter, r *http.Request, o logoutRequ
 }
 
 // logoutTarget is where the browser goes to end the provider's session, or after a local logout.
-func (c *Client) logoutTarget(w http.ResponseWriter, r *http.Request, s *Session, tokens *cookie.Tokens, o logoutRequest) (string, error) {
+func (c *Client) logoutTarget(w http.ResponseWriter, r *http.Request, s *Session, o logoutRequest) (string, error) {
 	state, after := cmp.Or(o.state, login.Random()), c.opts.PostLogoutURL
 	local, waits := after, false // waits: the browser comes back to the logged-out route first
 	if o.returnTo != "" {
@@ -190,9 +193,12 @@ func (c *Client) logoutTarget(w http.ResponseWriter, r *http.Request, s *Session
 			}
 		}
 	}
-	p := LogoutURLParams{ClientID: c.opts.ClientID, PostLogoutURL: after, State: state, Federated: o.federated, LogoutHint: o.hint}
+	p := LogoutURLParams{
+		ClientID: c.opts.ClientID, PostLogoutURL: after, State: state, Federated: o.federated,
+		LogoutHint: o.hint, uiLocales: o.uiLocales,
+	}
 	if !c.opts.OmitIDTokenHint {
-		p.IDTokenHint = tokens.IDToken
+		p.IDTokenHint = o.idToken
 	}
 	switch {
 	case s != nil && c.opts.LogoutHint != nil:
@@ -200,11 +206,11 @@ func (c *Client) logoutTarget(w http.ResponseWriter, r *http.Request, s *Session
 	case s != nil && c.opts.Domain != "":
 		p.LogoutHint = cmp.Or(s.SID, p.LogoutHint)
 	}
-	return c.providerLogoutURL(metadata, strategy, p, o.uiLocales)
+	return c.providerLogoutURL(metadata, strategy, p)
 }
 
 // providerLogoutURL builds the URL that ends the provider's session.
-func (c *Client) providerLogoutURL(metadata *idp.Metadata, strategy LogoutStrategy, p LogoutURLParams, uiLocales string) (string, error) {
+func (c *Client) providerLogoutURL(m *idp.Metadata, strategy LogoutStrategy, p LogoutURLParams) (string, error) {
 	if c.opts.LogoutURL != nil {
 		target, err := c.opts.LogoutURL(p)
 		if err != nil || target == "" {
@@ -215,17 +221,17 @@ func (c *Client) providerLogoutURL(metadata *idp.Metadata, strategy LogoutStrate
 	if strategy == LogoutV2 {
 		return idp.V2LogoutURL(c.opts.Issuer, p.ClientID, p.PostLogoutURL, p.Federated), nil
 	}
-	if metadata.EndSessionEndpoint == "" {
-		return "", refuse("logout_not_supported", errors.New("the provider has no end_session_endpoint; use LogoutAuto or LogoutURL"))
+	if m.EndSessionEndpoint == "" {
+		return "", refuse("logout_not_supported", errors.New("no end_session_endpoint; use LogoutAuto or LogoutURL"))
 	}
-	return metadata.EndSessionURL(map[string]string{
-		"client_id": p.ClientID, "post_logout_redirect_uri": p.PostLogoutURL, "state": p.State, "logout_hint": p.LogoutHint,
-		"ui_locales": uiLocales, "id_token_hint": p.IDTokenHint,
+	return m.EndSessionURL(map[string]string{
+		"client_id": p.ClientID, "post_logout_redirect_uri": p.PostLogoutURL, "state": p.State,
+		"logout_hint": p.LogoutHint, "ui_locales": p.uiLocales, "id_token_hint": p.IDTokenHint,
 	}, p.Federated && c.opts.Domain != "")
 }
 
-// handleLoggedOut is where the provider sends the browser after a logout that named a place to go. A wrong state, or none, is
-// harmless: the browser goes where every logout ends (RIL-04).
+// handleLoggedOut is where the provider sends the browser after a logout that named a place to go. A wrong state, or
+// none, is harmless: the browser goes where every logout ends (RIL-04).
 func (c *Client) handleLoggedOut(w http.ResponseWriter, r *http.Request) error {
 	target := c.opts.PostLogoutURL
 	if u, err := url.Parse(target); err != nil || c.isRoute(u.Path) {
@@ -244,7 +250,8 @@ func (c *Client) handleLoggedOut(w http.ResponseWriter, r *http.Request) error {
 // maxTasks is how many revocations run beside requests.
 const maxTasks = 1000
 
-// revoke ends a refresh token at the provider, in the background: nobody waits for it, and failure changes nothing here.
+// revoke ends a refresh token at the provider, in the background: nobody waits for it, and failure changes nothing
+// here.
 func (c *Client) revoke(ctx context.Context, refreshToken string) {
 	if refreshToken == "" || c.opts.SkipRevocation {
 		return

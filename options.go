@@ -28,21 +28,22 @@ import (
 type Options struct {
 	_ [0]func() // keyed literals only, so that fields can be added
 
-	// Issuer is the provider's issuer identifier, byte for byte as in its metadata: Auth0's ends in a slash, the ones of
-	// Okta, Entra and Google do not. Domain is Auth0's short form: "tenant.eu.auth0.com" for
+	// Issuer is the provider's issuer identifier, byte for byte as in its metadata: Auth0's ends in a slash, the ones
+	// of Okta, Entra and Google do not. Domain is Auth0's short form: "tenant.eu.auth0.com" for
 	// "https://tenant.eu.auth0.com/". Set one of the two.
 	Issuer, Domain string
 	ClientID       string // the application's identifier at the provider
-	// BaseURL is where browsers find the application, such as "https://app.example.com". A path in it is the base path of
-	// all routes. URLs and cookie attributes come from it and never from a request's headers.
+	// BaseURL is where browsers find the application, such as "https://app.example.com". A path in it is the base path
+	// of all routes. URLs and cookie attributes come from it and never from a request's headers.
 	BaseURL string
-	// Secrets seal the cookies: at least 32 random bytes each, as from "openssl rand -hex 32". The first seals, all open.
-	// To rotate, append the new one everywhere, then move it to the front, then drop the old one after AbsoluteTimeout.
-	// A secret that leaked is replaced, not rotated: whoever has it can forge sessions for as long as it is listed.
+	// Secrets seal the cookies: at least 32 random bytes each, as from "openssl rand -hex 32". The first seals, all
+	// open. To rotate, append the new one everywhere, then move it to the front, then drop the old one after
+	// AbsoluteTimeout. A secret that leaked is replaced, not rotated: whoever has it can forge sessions for as long as
+	// it is listed.
 	Secrets []string
 
-	// ClientSecret authenticates the application to the provider. Set either it or PublicClient, which says that there is
-	// no credential.
+	// ClientSecret authenticates the application to the provider. Set either it or PublicClient, which says that there
+	// is no credential.
 	ClientSecret string
 	PublicClient bool
 	// AuthStyle says how ClientSecret is sent. The zero value is the Authorization header, or the form where the
@@ -54,16 +55,16 @@ type Options struct {
 	Scopes             []string
 	AuthParams         map[string]string // sent with every authorization request; none that the library sets itself
 	AllowedLoginParams []string          // query parameters of the login route to forward beside the standard ones
-	// Audience is the API that the login's access token is for. AllowedAudiences and AllowedScopes are what a login link
-	// may ask for instead of it, or beyond Scopes: nothing by default.
+	// Audience is the API that the login's access token is for. AllowedAudiences and AllowedScopes are what a login
+	// link may ask for instead of it, or beyond Scopes: nothing by default.
 	Audience           string
 	AllowedAudiences   []string
 	AllowedScopes      []string
-	AudienceParam      AudienceParam              // how Audience is sent; default resource (RFC 8707), with Domain audience (Auth0)
-	TrustedAudiences   func(audience string) bool // accepted beside ClientID in an ID token; nil: none (OpenID Connect Core 3.1.3.7)
-	IDTokenSigningAlgs []string                   // accepted on ID tokens; default RS256; an HMAC algorithm needs ClientSecret
-	// FetchUserInfo adds the claims of the UserInfo endpoint at login. UserInfoSigningAlg is the application's registered
-	// userinfo_signed_response_alg; when set, an unsigned answer is refused.
+	AudienceParam      AudienceParam              // default resource (RFC 8707), with Domain audience (Auth0)
+	TrustedAudiences   func(audience string) bool // accepted beside ClientID in an ID token; nil: none
+	IDTokenSigningAlgs []string                   // of ID tokens; default RS256; HMAC needs ClientSecret
+	// FetchUserInfo adds the claims of the UserInfo endpoint at login. UserInfoSigningAlg is the application's
+	// registered userinfo_signed_response_alg; when set, an unsigned answer is refused.
 	FetchUserInfo      bool
 	UserInfoSigningAlg string
 
@@ -73,8 +74,8 @@ type Options struct {
 	AllowedReturnOrigins []string // origins beside BaseURL's that a login may end at, such as "https://www.example.com"
 
 	PostLogoutURL string // where the provider sends the browser after logout: register it; default BaseURL as written
-	// AllowedLogoutURLs are further targets that may be sent to the provider as they are: exact URLs, or prefixes that end
-	// in "/*". Those have to be registered too.
+	// AllowedLogoutURLs are further targets that may be sent to the provider as they are: exact URLs, or prefixes that
+	// end in "/*". Those have to be registered too.
 	AllowedLogoutURLs []string
 	LogoutStrategy    LogoutStrategy        // whose logout follows the local one; default [LogoutAuto]
 	LogoutHint        func(*Session) string // the logout_hint; default: the sid for Auth0 and none otherwise
@@ -83,34 +84,35 @@ type Options struct {
 	LogoutURL                 func(LogoutURLParams) (string, error)
 	OmitIDTokenHint           bool // leave the ID token out of the logout URL
 	LogoutWithoutConfirmation bool // let a link on another site end the session without asking the user
-	// SkipRevocation leaves the refresh token alive at logout and after a login that failed late. Whoever holds a copy can
-	// go on using it.
+	// SkipRevocation leaves the refresh token alive at logout and after a login that failed late. Whoever holds a copy
+	// can go on using it.
 	SkipRevocation   bool
 	NoContentProfile bool // answer 204 instead of 401 on the profile route without a session
 
 	Cookie CookieOptions // the session cookie's name and attributes
-	// SessionCodecs and LoginCodecs replace the built-in sealing of session and login cookies. The first seals, all open.
-	// New refuses a codec that does not encrypt, or that opens a value under another name.
+	// SessionCodecs and LoginCodecs replace the built-in sealing of session and login cookies. The first seals, all
+	// open. New refuses a codec that does not encrypt, or that opens a value under another name.
 	SessionCodecs, LoginCodecs []securecookie.Codec
 	// IdleTimeout ends a session that was not used for so long. Default 24 h; negative: never.
 	// AbsoluteTimeout ends it in any case. Default 72 h.
 	IdleTimeout, AbsoluteTimeout time.Duration
-	// DropIDToken does not keep the ID token's signature, so that it cannot be sent as id_token_hint at logout. Its claims
-	// stay.
+	// DropIDToken does not keep the ID token's signature, so that it cannot be sent as id_token_hint at logout. Its
+	// claims stay.
 	DropIDToken bool
 
-	ShouldRoll    func(r *http.Request) bool  // may decline to extend the session's idle time; asked at most once a request
-	ProfileClaims func(*Session) (any, error) // replaces the profile route's answer: the user's claims without the protocol's own
-	// BeforeSave may set values of a session that is about to be saved at login, or refuse it with an error: the login then
-	// ends as login_denied.
+	ShouldRoll    func(r *http.Request) bool  // may decline to extend the idle time
+	ProfileClaims func(*Session) (any, error) // default: all claims but the protocol's own
+	// BeforeSave may set values of a session that is about to be saved at login, or refuse it with an error: the login
+	// then ends as login_denied.
 	BeforeSave func(context.Context, *Session) error
-	// OnLogin replaces the redirect that ends a login; returnTo is checked already. An error is answered like a route's own.
+	// OnLogin replaces the redirect that ends a login; returnTo is checked already. An error is answered like a route's
+	// own.
 	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session, returnTo string) error
 	OnError func(http.ResponseWriter, *http.Request, *Error) // replaces the response to an error of a route or guard
-	OnEvent func(context.Context, Event)                     // told what happened, for audit and metrics; should be quick
+	OnEvent func(context.Context, Event)                     // for audit and metrics; should be quick
 
-	// HTTPClient is used for the provider and never changed. Default: TLS 1.2 or newer, no redirects, a deadline for each
-	// call: 10 s, and 30 s at the token endpoint.
+	// HTTPClient is used for the provider and never changed. Default: TLS 1.2 or newer, no redirects, a deadline for
+	// each call: 10 s, and 30 s at the token endpoint.
 	HTTPClient *http.Client
 	Logger     *slog.Logger // one line per failure, without secrets; default slog.Default()
 
@@ -122,7 +124,7 @@ type Options struct {
 
 // Format prints issuer, client id and base URL: no secret, whatever the verb.
 func (o Options) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "oidcauth.Options{Issuer:%q, Domain:%q, ClientID:%q, BaseURL:%q}", o.Issuer, o.Domain, o.ClientID, o.BaseURL)
+	fmt.Fprintf(f, "oidcauth.Options{Issuer:%q, ClientID:%q, BaseURL:%q}", o.Issuer+o.Domain, o.ClientID, o.BaseURL)
 }
 
 // LogValue logs no secret.
@@ -245,7 +247,7 @@ func (o *Options) validateLogin(m *mistakes) {
 	m.check("AuthParams", idp.CheckParams(o.AuthParams))
 	for _, name := range o.AllowedLoginParams {
 		if name == "" || idp.ReservedParam(name) || name == "audience" || name == "resource" || name == "returnTo" {
-			m.add("AllowedLoginParams", "%q cannot be forwarded from a link; see AllowedAudiences and AllowedScopes", name)
+			m.add("AllowedLoginParams", "%q cannot come from a link; see AllowedAudiences and AllowedScopes", name)
 		}
 	}
 	for field, scopes := range map[string][]string{"Scopes": o.Scopes, "AllowedScopes": o.AllowedScopes} {
@@ -277,19 +279,18 @@ func (o *Options) validateURLs(m *mistakes) {
 		m.check("AllowedLogoutURLs", returnto.CheckPattern(pattern, o.InsecureAllowHTTP))
 	}
 	m.check("LogoutStrategy", check.OneOf(o.LogoutStrategy, LogoutAuto, LogoutOIDC, LogoutV2))
-	seen := map[string]string{}
-	for _, route := range o.Routes.named() {
-		field := "Routes." + route.name
-		switch {
-		case route.path == "-" && route.name == "Callback":
-			m.add(field, "cannot be switched off: no login would end")
-		case route.path == "-":
-		case seen[route.path] != "":
-			m.add(field, "%q is the path of Routes.%s too", route.path, seen[route.path])
-		default:
-			m.check(field, check.RoutePath(route.path))
+	if o.Routes.Callback == "-" {
+		m.add("Routes.Callback", "cannot be switched off: no login would end")
+	}
+	for i, route := range o.Routes.named() {
+		for _, other := range o.Routes.named()[:i] {
+			if route.path == other.path && route.path != "-" {
+				m.add("Routes."+route.name, "%q is the path of Routes.%s too", route.path, other.name)
+			}
 		}
-		seen[route.path] = route.name
+		if route.path != "-" {
+			m.check("Routes."+route.name, check.RoutePath(route.path))
+		}
 	}
 }
 
@@ -310,10 +311,11 @@ func (o *Options) validateSession(m *mistakes) {
 	}
 	switch {
 	case o.Cookie.SameSite != http.SameSiteLaxMode && o.Cookie.SameSite != http.SameSiteNoneMode:
-		// A Strict cookie is not sent on the redirect from the provider, so that every login would seem to fail (lesson 21).
+		// A Strict cookie is not sent on the redirect from the provider, so that every login would seem to fail (lesson
+		// 21).
 		m.add("Cookie.SameSite", "Strict is not supported yet; use Lax")
 	case o.Cookie.SameSite == http.SameSiteNoneMode && !(secure && o.InsecureCrossSiteSession):
-		m.add("Cookie.SameSite", "None needs https and InsecureCrossSiteSession: other sites can then act with the session")
+		m.add("Cookie.SameSite", "None needs https and InsecureCrossSiteSession: other sites can act with it")
 	}
 	if o.Cookie.Partitioned && !secure {
 		m.add("Cookie.Partitioned", "needs https")
@@ -324,10 +326,11 @@ func (o *Options) validateSession(m *mistakes) {
 	if o.IdleTimeout > 0 && o.IdleTimeout < time.Second {
 		m.add("IdleTimeout", "%v is too short; negative means no idle timeout", o.IdleTimeout)
 	}
-	for field, codecs := range map[string][]securecookie.Codec{"SessionCodecs": o.SessionCodecs, "LoginCodecs": o.LoginCodecs} {
-		for _, codec := range codecs {
-			m.check(field, cookie.CheckCodec(codec))
-		}
+	for _, codec := range o.SessionCodecs {
+		m.check("SessionCodecs", cookie.CheckCodec(codec))
+	}
+	for _, codec := range o.LoginCodecs {
+		m.check("LoginCodecs", cookie.CheckCodec(codec))
 	}
 }
 

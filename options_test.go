@@ -133,13 +133,13 @@ func TestEachMistakeIsNamedWithItsRemedy(t *testing.T) { // DISC-07, S17, S18, S
 		{"a max_age that is none", "AuthParams", "number of seconds", func(o *oidcauth.Options) {
 			o.AuthParams = map[string]string{"max_age": "1h"}
 		}},
-		{"a link that may set the nonce", "AllowedLoginParams", "cannot be forwarded", func(o *oidcauth.Options) {
+		{"a link that may set the nonce", "AllowedLoginParams", "cannot come from a link", func(o *oidcauth.Options) {
 			o.AllowedLoginParams = []string{"nonce"}
 		}},
 		{"a link that may ask for any audience", "AllowedLoginParams", "AllowedAudiences", func(o *oidcauth.Options) {
 			o.AllowedLoginParams = []string{"audience"}
 		}},
-		{"a parameter without name", "AllowedLoginParams", "cannot be forwarded", func(o *oidcauth.Options) { o.AllowedLoginParams = []string{""} }},
+		{"a parameter without name", "AllowedLoginParams", "cannot come from a link", func(o *oidcauth.Options) { o.AllowedLoginParams = []string{""} }},
 		{"two scopes in one", "Scopes", "its own element", func(o *oidcauth.Options) { o.Scopes = []string{"openid email"} }},
 		{"two allowed scopes in one", "AllowedScopes", "its own element", func(o *oidcauth.Options) { o.AllowedScopes = []string{"a b"} }},
 		{"no base URL", "BaseURL", "such as https://", func(o *oidcauth.Options) { o.BaseURL = "" }},

@@ -47,7 +47,11 @@ type Routes struct {
 // named lists the routes in the order of their fields.
 func (r Routes) named() []struct{ name, path string } {
 	return []struct{ name, path string }{
-		{"Login", r.Login}, {"Callback", r.Callback}, {"Logout", r.Logout}, {"LoggedOut", r.LoggedOut}, {"Profile", r.Profile},
+		{"Login", r.Login},
+		{"Callback", r.Callback},
+		{"Logout", r.Logout},
+		{"LoggedOut", r.LoggedOut},
+		{"Profile", r.Profile},
 	}
 }
 
@@ -121,8 +125,8 @@ func (c *Client) routeURL(path, param, value string) string {
 	return u.String()
 }
 
-// LoginURL returns the login route's path, base path included, for links in templates. After the login the browser goes to
-// returnTo, or to DefaultReturnTo if that is empty. It is "" if the route is switched off.
+// LoginURL returns the login route's path, base path included, for links in templates. After the login the browser goes
+// to returnTo, or to DefaultReturnTo if that is empty. It is "" if the route is switched off.
 func (c *Client) LoginURL(returnTo string) string {
 	return c.routeURL(c.opts.Routes.Login, "returnTo", returnTo)
 }
@@ -135,8 +139,8 @@ type LoginOptions struct {
 	RequireACR []string
 	// Scopes are asked for beside Options.Scopes.
 	Scopes []string
-	// Params are further parameters of the authorization request, such as prompt or screen_hint. They cannot name one that
-	// the library sets itself.
+	// Params are further parameters of the authorization request, such as prompt or screen_hint. They cannot name one
+	// that the library sets itself.
 	Params map[string]string
 }
 
@@ -159,17 +163,13 @@ func (c *Client) Login(w http.ResponseWriter, r *http.Request, o *LoginOptions) 
 
 // checkLoginOptions refuses what would break the authentication request, be it from code or from a link.
 func checkLoginOptions(o *LoginOptions) error {
-	for _, scope := range o.Scopes {
-		if err := check.Scope(scope); err != nil {
-			return err
-		}
-	}
-	return idp.CheckParams(o.Params)
+	return cmp.Or(check.Scopes(o.Scopes), idp.CheckParams(o.Params))
 }
 
 // linkParams are the parameters that a login link may carry to the provider.
 var linkParams = []string{
-	"screen_hint", "prompt", "login_hint", "connection", "organization", "invitation", "ui_locales", "max_age", "acr_values", "display",
+	"screen_hint", "prompt", "login_hint", "connection", "organization", "invitation",
+	"ui_locales", "max_age", "acr_values", "display",
 }
 
 // handleLogin starts the login that a link asks for.
@@ -208,7 +208,7 @@ func (c *Client) handleLogin(w http.ResponseWriter, r *http.Request) error {
 }
 
 // startLogin writes the redirect to the provider.
-func (c *Client) startLogin(w http.ResponseWriter, r *http.Request, routeName string, o LoginOptions, again bool) error {
+func (c *Client) startLogin(w http.ResponseWriter, r *http.Request, route string, o LoginOptions, again bool) error {
 	metadata, err := c.provider.Metadata(r.Context())
 	if err != nil {
 		e := classify(loginError("invalid_metadata", err))
@@ -232,7 +232,7 @@ func (c *Client) startLogin(w http.ResponseWriter, r *http.Request, routeName st
 	if err != nil {
 		return refuse("invalid_request", err)
 	}
-	c.event(r.Context(), Event{Name: "login.started", Issuer: c.opts.Issuer, Route: routeName})
+	c.event(r.Context(), "login.started", route, nil, nil)
 	caching.Redirect(w, r, target)
 	return nil
 }
@@ -254,7 +254,8 @@ func (c *Client) authorizationURL(metadata *idp.Metadata, tx *login.Transaction,
 	tx.Organization = extra["organization"]
 	tx.Fresh = slices.Contains(strings.Fields(extra["prompt"]), "login")
 	return metadata.AuthorizationURL(idp.AuthRequest{
-		ClientID: c.opts.ClientID, RedirectURI: c.absolute(c.opts.Routes.Callback), Scope: tx.Scope, State: tx.State, Nonce: tx.Nonce, Verifier: tx.Verifier, Extra: extra,
+		ClientID: c.opts.ClientID, RedirectURI: c.absolute(c.opts.Routes.Callback), Scope: tx.Scope,
+		State: tx.State, Nonce: tx.Nonce, Verifier: tx.Verifier, Extra: extra,
 	})
 }
 
@@ -278,11 +279,13 @@ func (c *Client) handleCallback(w http.ResponseWriter, r *http.Request) error {
 		return c.loginFailed(r, nil, err)
 	}
 	c.cookies.Logins.Delete(w.Header(), tx.State)
-	// The login is finished even if the browser hangs up: a second request with the same state waits for its outcome (S24).
-	ctx := context.WithoutCancel(r.Context())
+	// The login is finished even if the browser hangs up: a second request with the same state waits for its outcome
+	// (S24).
+	detached := r.WithContext(context.WithoutCancel(r.Context()))
 	wait, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
-	s, first, err := c.callbacks.Do(wait, tx.State, r.URL.RawQuery, func() (*Session, error) { return c.finishLogin(ctx, r, tx, query) })
+	finish := func() (*Session, error) { return c.finishLogin(detached, tx, query) }
+	s, first, err := c.callbacks.Do(wait, tx.State, r.URL.RawQuery, finish)
 	if err == nil {
 		err = c.completeLogin(w, r, s, c.returnTo.Resolve(tx.ReturnTo), first) // checked again (BCP-01)
 	} else if !first {
@@ -317,10 +320,10 @@ func (c *Client) completeLogin(w http.ResponseWriter, r *http.Request, s *Sessio
 		err = c.opts.OnLogin(w, r, s, target)
 	}
 	if outermost && err == nil {
-		v.leave()
+		v.writeHeader(http.StatusOK) // if the handler wrote nothing
 	}
 	if first && err == nil {
-		c.event(r.Context(), Event{Name: "session.created", Issuer: s.Issuer, Subject: s.Subject, SessionID: s.Handle, Route: "callback"})
+		c.event(r.Context(), "session.created", "callback", s, nil)
 	}
 	return err
 }
@@ -337,7 +340,7 @@ func (c *Client) findLogin(r *http.Request, state string) (*login.Transaction, e
 
 // loginFailed notes a failed login. The error page offers to start again where the user wanted to go.
 func (c *Client) loginFailed(r *http.Request, tx *login.Transaction, err error) error {
-	c.event(r.Context(), Event{Name: "login.failed", Issuer: c.opts.Issuer, Route: "callback", Err: err})
+	c.event(r.Context(), "login.failed", "callback", nil, err)
 	e := classify(err)
 	if tx != nil {
 		e.ReturnTo = tx.ReturnTo
@@ -345,9 +348,10 @@ func (c *Client) loginFailed(r *http.Request, tx *login.Transaction, err error) 
 	return e
 }
 
-// finishLogin turns the provider's answer into a session that is sealed and not yet sent. It is run once for each login.
-func (c *Client) finishLogin(ctx context.Context, r *http.Request, tx *login.Transaction, query map[string]string) (*Session, error) {
-	metadata, err := c.provider.Metadata(ctx)
+// finishLogin turns the provider's answer into a session that is sealed and not yet sent. It is run once for each
+// login.
+func (c *Client) finishLogin(r *http.Request, tx *login.Transaction, query map[string]string) (*Session, error) {
+	metadata, err := c.provider.Metadata(r.Context())
 	if err != nil {
 		return nil, loginError("invalid_metadata", err)
 	}
@@ -362,17 +366,17 @@ func (c *Client) finishLogin(ctx context.Context, r *http.Request, tx *login.Tra
 	if query["code"] == "" {
 		return nil, refuse("invalid_response", errors.New("no code in the authorization response"))
 	}
-	tokens, err := c.provider.Exchange(ctx, query["code"], tx.Verifier, c.absolute(c.opts.Routes.Callback))
+	tokens, err := c.provider.Exchange(r.Context(), query["code"], tx.Verifier, c.absolute(c.opts.Routes.Callback))
 	var s *Session
 	defer func() {
 		if s == nil && tokens != nil {
-			c.revoke(ctx, tokens.RefreshToken) // after an error or a panic nobody will ever use it (S44)
+			c.revoke(r.Context(), tokens.RefreshToken) // after an error or a panic nobody will ever use it (S44)
 		}
 	}()
 	if err != nil {
 		return nil, loginError("exchange_failed", err)
 	}
-	s, err = c.establish(ctx, r, tx, tokens)
+	s, err = c.establish(r, tx, tokens)
 	return s, err
 }
 
@@ -382,8 +386,9 @@ func refusedLogin(code, description string) error {
 		code = "invalid_response"
 	}
 	// The ledger keeps the error for a while: anybody's text is cut, and copied out of the request that it came in.
-	var cause error = &ProviderError{Code: strings.Clone(code), Description: strings.Clone(description[:min(len(description), 512)])}
-	if slices.Contains([]string{"login_required", "interaction_required", "consent_required", "account_selection_required"}, code) {
+	code, description = strings.Clone(code), strings.Clone(description[:min(len(description), 512)])
+	var cause error = &ProviderError{Code: code, Description: description}
+	if answer.NeedsInteraction(code) {
 		cause = fmt.Errorf("%w: %w", ErrLoginRequired, cause)
 	}
 	e := refuse(code, cause)
@@ -405,13 +410,14 @@ func loginError(code string, err error) error {
 }
 
 // establish verifies what the token endpoint returned and makes the session of it.
-func (c *Client) establish(ctx context.Context, r *http.Request, tx *login.Transaction, tokens *idp.Tokens) (*Session, error) {
+func (c *Client) establish(r *http.Request, tx *login.Transaction, tokens *idp.Tokens) (*Session, error) {
 	expect := idp.Expect{Nonce: tx.Nonce, AccessToken: tokens.AccessToken, ACR: tx.ACR, Organization: tx.Organization}
 	if tx.MaxAge != nil {
 		// Counted from the start of this login: signing in at the provider may take its time.
-		expect.HasMaxAge, expect.MaxAge = true, time.Duration(*tx.MaxAge)*time.Second+time.Since(time.Unix(tx.Started, 0))
+		expect.HasMaxAge = true
+		expect.MaxAge = time.Duration(*tx.MaxAge)*time.Second + time.Since(time.Unix(tx.Started, 0))
 	}
-	id, err := c.provider.VerifyIDToken(ctx, tokens.IDToken, expect)
+	id, err := c.provider.VerifyIDToken(r.Context(), tokens.IDToken, expect)
 	if refused, ok := errors.AsType[*idp.TokenError](err); ok && refused.Denied() {
 		return nil, refuse("login_denied", err)
 	}
@@ -424,15 +430,15 @@ func (c *Client) establish(ctx context.Context, r *http.Request, tx *login.Trans
 	sealed := &cookie.Tokens{
 		IDToken: tokens.IDToken, Claims: id.Payload, Refresh: tokens.RefreshToken, Values: map[string][]byte{},
 		Access: []cookie.AccessToken{{
-			Token: tokens.AccessToken, Type: tokens.TokenType, Audience: tx.Audience, Scope: tokens.Scope, Requested: tx.Scope,
-			Expiry: cookie.Unix(tokens.Expiry), Issued: time.Now().Unix(),
+			Token: tokens.AccessToken, Type: tokens.TokenType, Audience: tx.Audience,
+			Scope: tokens.Scope, Requested: tx.Scope, Expiry: cookie.Unix(tokens.Expiry), Issued: time.Now().Unix(),
 		}},
 	}
 	if c.opts.DropIDToken {
 		sealed.IDToken = ""
 	}
 	if c.opts.FetchUserInfo {
-		if sealed.UserInfo, err = c.provider.UserInfo(ctx, tokens.AccessToken, id.Subject); err != nil {
+		if sealed.UserInfo, err = c.provider.UserInfo(r.Context(), tokens.AccessToken, id.Subject); err != nil {
 			return nil, loginError("invalid_userinfo", err)
 		}
 	}
@@ -445,16 +451,15 @@ func (c *Client) establish(ctx context.Context, r *http.Request, tx *login.Trans
 		return nil, refuse("login_denied", errors.New("session_expiry of the ID token has passed"))
 	}
 	identity := cookie.Identity{
-		Subject: id.Subject, SID: id.SID, Created: now.Unix(), Seen: now.Unix(), End: end.Unix(), Began: id.IssuedAt.Unix(),
-		TokenExpiry: cookie.Unix(tokens.Expiry), Generation: 1,
+		Subject: id.Subject, SID: id.SID, Created: now.Unix(), Seen: now.Unix(), End: end.Unix(),
+		Began: id.IssuedAt.Unix(), TokenExpiry: cookie.Unix(tokens.Expiry), Generation: 1,
 	}
 	_, _ = rand.Read(identity.ID[:]) // a new login is a new session (THR-11)
-	return c.newLogin(ctx, r, tx, identity, sealed)
+	return c.newLogin(r, tx, c.newSession(cookie.Session{Identity: identity}), sealed)
 }
 
 // newLogin lets the application see the session before anybody else does, and seals it.
-func (c *Client) newLogin(ctx context.Context, r *http.Request, tx *login.Transaction, identity cookie.Identity, tokens *cookie.Tokens) (*Session, error) {
-	s := c.newSession(cookie.Session{Identity: identity})
+func (c *Client) newLogin(r *http.Request, tx *login.Transaction, s *Session, tokens *cookie.Tokens) (*Session, error) {
 	if old, err := c.load(r); err == nil && old.Subject == s.Subject && old.Issuer == s.Issuer {
 		if kept, err := old.secrets(); err == nil {
 			maps.Copy(tokens.Values, kept.Values) // values survive a new login of the same user, never of another (S38)
@@ -462,20 +467,20 @@ func (c *Client) newLogin(ctx context.Context, r *http.Request, tx *login.Transa
 	}
 	delete(tokens.Values, againKey)
 	if tx.Again != "" {
-		mark, _ := json.Marshal(login.Again{Page: tx.Again, At: identity.Created}) // strings and numbers always encode
+		mark, _ := json.Marshal(login.Again{Page: tx.Again, At: s.CreatedAt.Unix()}) // always encodes
 		tokens.Values[againKey] = mark
 	}
 	s, err := c.draft(s.sealed, tokens, func(draft *Session) error {
 		if c.opts.BeforeSave == nil {
 			return nil
 		}
-		if err := c.opts.BeforeSave(ctx, draft); err != nil {
+		if err := c.opts.BeforeSave(r.Context(), draft); err != nil {
 			return refuse("login_denied", err)
 		}
 		return nil
 	})
 	if errors.Is(err, cookie.ErrTooLarge) {
-		return nil, refuse("session_too_large", fmt.Errorf("%w; ask for fewer claims, set DropIDToken, or store less in it", err))
+		err = refuse("session_too_large", fmt.Errorf("%w; ask for fewer claims, or set DropIDToken", err))
 	}
 	return s, err
 }

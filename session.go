@@ -29,8 +29,8 @@ import (
 type CookieOptions struct {
 	// Name replaces the default name, which carries BaseURL's path. Two Clients on one host need two names.
 	Name string
-	// Domain shares the cookie with subdomains. It gives up the __Host- prefix, and with it the protection from cookies that
-	// another subdomain plants.
+	// Domain shares the cookie with subdomains. It gives up the __Host- prefix, and with it the protection from cookies
+	// that another subdomain plants.
 	Domain string
 	// SameSite is Lax by default. None needs InsecureCrossSiteSession.
 	SameSite http.SameSite
@@ -38,9 +38,9 @@ type CookieOptions struct {
 	Transient, Partitioned bool
 }
 
-// A Session is one user's sign-in. It is read-only except inside [Client.UpdateSession] and [Options.BeforeSave], and may be
-// read from several goroutines. The identity of a user is Issuer and Subject together, never an e-mail address. The zero
-// Session has no claims.
+// A Session is one user's sign-in. It is read-only except inside [Client.UpdateSession] and [Options.BeforeSave], and
+// may be read from several goroutines. The identity of a user is Issuer and Subject together, never an e-mail address.
+// The zero Session has no claims.
 type Session struct {
 	Issuer, Subject string
 	SID             string // the provider's session id, if it gave one
@@ -69,20 +69,22 @@ func (c *Client) newSession(sealed cookie.Session) *Session {
 	s.payload, s.Issuer, s.Subject, s.SID = p, c.opts.Issuer, id.Subject, id.SID
 	sum := sha256.Sum256(id.ID[:])
 	s.Handle = base64.RawURLEncoding.EncodeToString(sum[:12])
-	s.CreatedAt, s.LastSeenAt, s.ExpiresAt = time.Unix(id.Created, 0), time.Unix(id.Seen, 0), c.sessionEnd(id)
+	s.CreatedAt, s.LastSeenAt = time.Unix(id.Created, 0), time.Unix(id.Seen, 0)
+	s.ExpiresAt = id.Ends(c.opts.IdleTimeout)
 	return s
 }
 
-// NewSession returns a session with the given claims, for tests of handlers; see [ContextWithSession]. Its identity is taken
-// from the claims iss, sub and sid. It has no tokens and cannot be saved.
+// NewSession returns a session with the given claims, for tests of handlers; see [ContextWithSession]. Its identity is
+// taken from the claims iss, sub and sid. It has no tokens and cannot be saved.
 func NewSession(claims map[string]any) *Session {
 	text := func(name string) string { s, _ := claims[name].(string); return s }
 	encoded, err := json.Marshal(claims)
+	open := func(*cookie.Session) (*cookie.Tokens, error) { return &cookie.Tokens{Claims: encoded}, err }
 	now := time.Now().Truncate(time.Second)
 	return &Session{
 		Issuer: text("iss"), Subject: text("sub"), SID: text("sid"), Handle: "test",
 		CreatedAt: now, LastSeenAt: now, ExpiresAt: now.Add(24 * time.Hour),
-		payload: &payload{open: func(*cookie.Session) (*cookie.Tokens, error) { return &cookie.Tokens{Claims: encoded}, err }},
+		payload: &payload{open: open},
 	}
 }
 
@@ -98,8 +100,8 @@ func (s *Session) secrets() (*cookie.Tokens, error) {
 	return s.tokens, nil
 }
 
-// Claims decodes the claims of the ID token, and of UserInfo where it was fetched, into v, as json.Unmarshal does. UserInfo
-// never replaces a claim about the token itself (OIDC-34).
+// Claims decodes the claims of the ID token, and of UserInfo where it was fetched, into v, as json.Unmarshal does.
+// UserInfo never replaces a claim about the token itself (OIDC-34).
 func (s *Session) Claims(v any) error {
 	t, err := s.secrets()
 	if err != nil {
@@ -112,8 +114,8 @@ func (s *Session) Claims(v any) error {
 	return json.Unmarshal(claims, v)
 }
 
-// Value decodes the application value stored under key into v and reports whether there is one. In a cookie, values are the
-// browser's to keep: an old cookie brings old values back, so rights and counters belong in a database.
+// Value decodes the application value stored under key into v and reports whether there is one. In a cookie, values are
+// the browser's to keep: an old cookie brings old values back, so rights and counters belong in a database.
 func (s *Session) Value(key string, v any) (bool, error) {
 	t, err := s.secrets()
 	if err != nil {
@@ -145,8 +147,8 @@ func (s *Session) SetValue(key string, v any) error {
 
 const againKey = "oidcauth:again" // of a login.Again among the values
 
-// askedAgain reports whether a guard at r's path has asked for a new login lately and this session is the outcome. Without
-// that a refusal would send the browser in circles.
+// askedAgain reports whether a guard at r's path has asked for a new login lately and this session is the outcome.
+// Without that a refusal would send the browser in circles.
 func (s *Session) askedAgain(r *http.Request) bool {
 	var mark login.Again
 	ok, err := s.Value(againKey, &mark)
@@ -168,23 +170,12 @@ func (s *Session) displayName() string {
 	return cmp.Or(claims.Name, claims.Email, s.Subject)
 }
 
-// sessionEnd is the one place that decides when a session ends: for reading it and for the cookie's Max-Age alike.
-func (c *Client) sessionEnd(id *cookie.Identity) time.Time {
-	end := time.Unix(id.End, 0) // absolute lifetime and the provider's ceiling, fixed at login
-	if c.opts.IdleTimeout > 0 {
-		if idle := time.Unix(id.Seen, 0).Add(c.opts.IdleTimeout); idle.Before(end) {
-			return idle
-		}
-	}
-	return end
-}
-
 // maxAge is the Max-Age of a session's cookie in seconds, 0 for one that ends with the browser.
 func (c *Client) maxAge(id *cookie.Identity) int {
 	if c.opts.Cookie.Transient {
 		return 0
 	}
-	return max(1, int(time.Until(c.sessionEnd(id))/time.Second))
+	return max(1, int(time.Until(id.Ends(c.opts.IdleTimeout))/time.Second))
 }
 
 // load opens the session of r's cookie. A broken, foreign or expired cookie is no session.
@@ -193,9 +184,10 @@ func (c *Client) load(r *http.Request) (*Session, error) {
 	if !c.cookies.Sessions.Load(r.Header, &sealed) {
 		return nil, ErrNoSession
 	}
-	// The clock may be set back a little between two processes; a session from the future is forged or of a broken clock.
+	// The clock may be set back a little between two processes; a session from the future is forged or of a broken
+	// clock.
 	id, now := &sealed.Identity, time.Now()
-	if !now.Before(c.sessionEnd(id)) || time.Unix(id.Created, 0).After(now.Add(time.Minute)) {
+	if !now.Before(id.Ends(c.opts.IdleTimeout)) || time.Unix(id.Created, 0).After(now.Add(time.Minute)) {
 		return nil, ErrNoSession
 	}
 	return c.newSession(sealed), nil
@@ -206,8 +198,8 @@ type (
 	sessionKey struct{}
 )
 
-// GetSession returns the session of r. Below [Client.Wrap] or a guard it is loaded once a request; elsewhere each call loads
-// it. It sees only what c itself loaded. The error is [ErrNoSession].
+// GetSession returns the session of r. Below [Client.Wrap] or a guard it is loaded once a request; elsewhere each call
+// loads it. It sees only what c itself loaded. The error is [ErrNoSession].
 func (c *Client) GetSession(r *http.Request) (*Session, error) {
 	if v := c.visit(r); v != nil {
 		return v.load()
@@ -215,15 +207,15 @@ func (c *Client) GetSession(r *http.Request) (*Session, error) {
 	return c.load(r)
 }
 
-// SessionFromContext returns the session that the innermost guard around the handler let through. Where no guard stands,
-// use [Client.GetSession].
+// SessionFromContext returns the session that the innermost guard around the handler let through. Where no guard
+// stands, use [Client.GetSession].
 func SessionFromContext(ctx context.Context) (*Session, bool) {
 	s, ok := ctx.Value(sessionKey{}).(*Session)
 	return s, ok
 }
 
-// ContextWithSession returns a context in which [SessionFromContext] finds s, for tests of handlers. No guard and no method
-// of a [Client] accepts it.
+// ContextWithSession returns a context in which [SessionFromContext] finds s, for tests of handlers. No guard and no
+// method of a [Client] accepts it.
 func ContextWithSession(ctx context.Context, s *Session) context.Context {
 	return context.WithValue(ctx, sessionKey{}, s)
 }
@@ -251,17 +243,16 @@ func (c *Client) handleProfile(w http.ResponseWriter, r *http.Request) error {
 
 // userClaims are the claims about the user, without the protocol's own.
 func userClaims(s *Session) (any, error) {
-	claims := map[string]json.RawMessage{}
+	var claims map[string]json.RawMessage
 	err := s.Claims(&claims)
-	maps.DeleteFunc(claims, func(name string, _ json.RawMessage) bool { return idp.ProtocolClaim(name) })
-	return claims, err
+	return idp.UserClaims(claims), err
 }
 
 // UpdateSession runs edit on a copy of r's session and saves it; [Session.SetValue] is what edit may call. Below
-// [Client.Wrap] or a guard the cookie is set when the header is written, GetSession sees the change at once, and once the
-// header is out the error is [ErrHeaderWritten]. Elsewhere it must be called before the body is written. When several
-// requests update a session at the same time, the last answer to reach the browser wins. A response with status 304 carries
-// no cookie.
+// [Client.Wrap] or a guard the cookie is set when the header is written, GetSession sees the change at once, and once
+// the header is out the error is [ErrHeaderWritten]. Elsewhere it must be called before the body is written. When
+// several requests update a session at the same time, the last answer to reach the browser wins. A response with status
+// 304 carries no cookie.
 func (c *Client) UpdateSession(w http.ResponseWriter, r *http.Request, edit func(*Session) error) error {
 	s, err := c.GetSession(r)
 	if err == nil {
@@ -302,7 +293,7 @@ func (c *Client) draft(sealed cookie.Session, tokens *cookie.Tokens, edit func(*
 		return nil, err
 	}
 	if *s != before {
-		return nil, errors.New("oidcauth: the identity and times of a session come from its login and cannot be changed; use SetValue")
+		return nil, errors.New("oidcauth: only values of a session can be changed, with SetValue")
 	}
 	if err := c.cookies.Sessions.SetTokens(&s.sealed, tokens); err != nil {
 		return nil, fmt.Errorf("oidcauth: save session: %w", err)
@@ -320,7 +311,8 @@ func (c *Client) writeSession(h http.Header, r *http.Request, sealed cookie.Sess
 }
 
 // A visit is what one Client knows of one request below Wrap or a guard: its session, and what becomes of the session's
-// cookie when the response header is written, which is as late as possible so that nothing older overwrites something newer.
+// cookie when the response header is written, which is as late as possible so that nothing older overwrites something
+// newer.
 type visit struct {
 	client  *Client
 	request *http.Request
@@ -349,18 +341,16 @@ func (c *Client) visit(r *http.Request) *visit {
 	return v
 }
 
-// enter returns r's visit and what to go on with. first says that the visit begins here, and that leave is to be called.
-func (c *Client) enter(w http.ResponseWriter, r *http.Request) (v *visit, _ http.ResponseWriter, _ *http.Request, first bool) {
+// enter returns r's visit and what to go on with. True says that the visit begins here: a handler that wrote nothing
+// leaves it to the caller to call writeHeader.
+func (c *Client) enter(w http.ResponseWriter, r *http.Request) (*visit, http.ResponseWriter, *http.Request, bool) {
 	if v := c.visit(r); v != nil {
 		return v, w, r, false
 	}
-	v = &visit{client: c, request: r, header: w.Header()}
+	v := &visit{client: c, request: r, header: w.Header()}
 	v.session, _ = c.load(r) // the error is that there is none
 	return v, lateheader.Wrap(w, v.writeHeader), r.WithContext(context.WithValue(r.Context(), visitKey{c}, v)), true
 }
-
-// leave is for handlers that wrote nothing: net/http writes the header after them.
-func (v *visit) leave() { v.writeHeader(http.StatusOK) }
 
 func (v *visit) load() (*Session, error) {
 	v.mu.Lock()
@@ -436,13 +426,11 @@ func (c *Client) settle(h http.Header, r *http.Request, s *Session, fate fate) {
 	}
 }
 
-// rollDue says whether the response to r extends the session's idle time: at most once a minute and after 1 % of the idle
-// time, but in time where that is only minutes. A value sealed with an older secret is due at once.
+// rollDue says whether the response to r extends the session's idle time. What an older secret sealed is due at once.
 func (c *Client) rollDue(r *http.Request, sealed *cookie.Session) bool {
 	if r.Method == http.MethodHead || fetch.IsPrefetch(r) {
 		return false
 	}
-	idle := c.opts.IdleTimeout
-	due := idle > 0 && time.Since(time.Unix(sealed.Identity.Seen, 0)) >= max(min(time.Minute, idle/4), idle/100)
-	return (due || sealed.Stale) && (c.opts.ShouldRoll == nil || c.opts.ShouldRoll(r))
+	due := sealed.Stale || sealed.Identity.Due(c.opts.IdleTimeout)
+	return due && (c.opts.ShouldRoll == nil || c.opts.ShouldRoll(r))
 }

@@ -3,6 +3,9 @@ package e2e
 import (
 	"bufio"
 	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,6 +128,37 @@ func (p page) signIn(password string) {
 	run(p, "password field", chromedp.WaitVisible("#password"))
 	run(p, "password", chromedp.SendKeys("#password", password))
 	p.click(`button[value="signin"]`)
+}
+
+// TestLogoutByALinkOfAnotherSite: localhost and 127.0.0.1 are two sites to a browser. A link there may not sign the user
+// out without a question (S26), and the question's button has to work in spite of our own headers (S27).
+func TestLogoutByALinkOfAnotherSite(t *testing.T) {
+	address := startQuickstart(t)
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprintf(w, `<p>Another site <a href="%s/auth/logout">click</a><img src="%[1]s/auth/logout">`, address)
+	}))
+	defer other.Close()
+	p := page{t, newChromium(t)}
+	p.open(address + "/account")
+	p.signIn("password")
+	p.see("Only you can see this page.")
+
+	p.open(strings.Replace(other.URL, "127.0.0.1", "localhost", 1))
+	p.see("Another site")
+	run(p, "click", chromedp.Evaluate[bool](`document.querySelector("a").click(), true`))
+	p.see("Another site asks to sign you out here.")
+	p.fits()
+	p.shot("logout-question")
+	p.open(address + "/account")
+	p.see("Only you can see this page.") // neither the image nor the link alone has ended the session
+
+	p.open(strings.Replace(other.URL, "127.0.0.1", "localhost", 1))
+	p.see("Another site")
+	run(p, "click", chromedp.Evaluate[bool](`document.querySelector("a").click(), true`))
+	p.see("Another site asks to sign you out here.")
+	p.click("form button")
+	p.see("Sign in to see your account")
 }
 
 // TestQuickstartInChromium is the first hour of a new user.

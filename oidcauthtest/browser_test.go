@@ -286,7 +286,7 @@ func TestTwentyRedirectsAreTheLimit(t *testing.T) {
 	f := &failures{TB: t}
 	b := newBrowser(f, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if n, _ := strconv.Atoi(r.URL.Path[1:]); n > 0 {
-			http.Redirect(w, r, "/"+strconv.Itoa(n-1), 302)
+			http.Redirect(w, r, "/"+strconv.Itoa(n-1), http.StatusFound)
 		}
 	}))
 	if got := b.Get("/20"); got.StatusCode != 200 || len(got.History) != 20 || len(f.list) > 0 {

@@ -177,11 +177,11 @@ func (c *cookie) check(u *url.URL, from *http.Cookie) error {
 	case len(c.name)+len(c.value) > maxCookieSize:
 		return errors.New("name and value exceed 4096 octets")
 	case c.secure && !secureOrigin(u):
-		return errors.New("Secure needs https")
+		return errors.New("it is Secure, which needs https")
 	case c.sameSite == http.SameSiteNoneMode && !c.secure:
 		return errors.New("SameSite=None needs Secure")
 	case from.Partitioned && !c.secure:
-		return errors.New("Partitioned needs Secure")
+		return errors.New("it is Partitioned, which needs Secure")
 	case (strings.HasPrefix(name, "__secure-") || strings.HasPrefix(name, "__host-")) && !c.secure:
 		return errors.New("its prefix needs Secure")
 	case strings.HasPrefix(name, "__host-") && from.Domain != "":

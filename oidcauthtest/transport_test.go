@@ -201,10 +201,10 @@ func TestWhatFailsTheTest(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}, "closed the connection"},
 		{"redirect loop", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "/?code=secret", 302)
+			http.Redirect(w, r, "/?code=secret", http.StatusFound)
 		}, "over 20 redirects"},
 		{"redirect to nowhere", func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, "https://nowhere.test/?code=secret", 302)
+			http.Redirect(w, r, "https://nowhere.test/?code=secret", http.StatusFound)
 		}, "nothing answers at https://nowhere.test"},
 		{"redirect to a script", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Location", "javascript:alert(1)?secret")

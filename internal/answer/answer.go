@@ -57,3 +57,7 @@ func Of(code string) (status int, text string) {
 	}
 	return http.StatusBadRequest, "The sign-in service did not sign you in."
 }
+
+// NeedsInteraction reports whether code says that the provider has to show the user something first (OpenID Connect Core
+// 3.1.2.6).
+func NeedsInteraction(code string) bool { return answers[code].text == goThere }

@@ -138,6 +138,16 @@ func Scope(s string) error {
 	return nil
 }
 
+// Scopes checks a list of them.
+func Scopes(list []string) error {
+	for _, s := range list {
+		if err := Scope(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // RoutePath checks the path of a route.
 func RoutePath(s string) error {
 	if !routePath.MatchString(s) || path.Clean(s) != s {

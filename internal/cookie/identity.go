@@ -71,3 +71,21 @@ func Unix(t time.Time) int64 {
 	}
 	return t.Unix()
 }
+
+// Ends is when the session ends if it is not used again: the one place that decides it, for reading a session and for its
+// cookie's Max-Age alike. An idle time that is not positive is none.
+func (id *Identity) Ends(idle time.Duration) time.Time {
+	end := time.Unix(id.End, 0) // absolute lifetime and the provider's ceiling, fixed at login
+	if idle > 0 {
+		if unused := time.Unix(id.Seen, 0).Add(idle); unused.Before(end) {
+			return unused
+		}
+	}
+	return end
+}
+
+// Due reports whether the idle time is to be extended: at most once a minute and after 1 % of it, but in time where it is
+// only minutes.
+func (id *Identity) Due(idle time.Duration) bool {
+	return idle > 0 && time.Since(time.Unix(id.Seen, 0)) >= max(min(time.Minute, idle/4), idle/100)
+}

@@ -4,6 +4,7 @@ package fetch
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -44,4 +45,23 @@ func IsPrefetch(r *http.Request) bool {
 func IsWebSocket(r *http.Request) bool {
 	return r.Header.Get("Sec-Fetch-Mode") == "websocket" ||
 		strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Upgrade"), ",")), "websocket")
+}
+
+// Page is the local URL that r asked for, or for a form post the page that the form was on, if it is of origin. basePath
+// is put in front where requests arrive stripped of it. Nobody has checked the result.
+func Page(r *http.Request, origin, basePath string, stripped bool) string {
+	if r.Method != http.MethodGet {
+		from, ours := strings.CutPrefix(r.Referer(), origin+"/")
+		if !ours {
+			return ""
+		}
+		return "/" + from
+	}
+	if stripped {
+		return basePath + r.URL.RequestURI()
+	}
+	if asked, err := url.ParseRequestURI(r.RequestURI); err == nil {
+		return asked.RequestURI() // still with what an inner http.StripPrefix took away
+	}
+	return r.URL.RequestURI()
 }

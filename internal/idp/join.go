@@ -3,6 +3,7 @@ package idp
 import (
 	"encoding/json"
 	"errors"
+	"maps"
 	"strings"
 )
 
@@ -15,6 +16,12 @@ var protocol = map[string]bool{
 
 // ProtocolClaim reports whether the claim is about the ID token rather than about the user.
 func ProtocolClaim(name string) bool { return protocol[name] }
+
+// UserClaims drops the claims about the ID token from claims, and returns them.
+func UserClaims(claims map[string]json.RawMessage) map[string]json.RawMessage {
+	maps.DeleteFunc(claims, func(name string, _ json.RawMessage) bool { return protocol[name] })
+	return claims
+}
 
 // JoinClaims adds the claims of UserInfo, if there are any, to those of the ID token. They never replace the subject or
 // a claim about the token (OIDC-34), in whatever case they are written. A claim that is null is none.

@@ -49,6 +49,8 @@ type (
 	// flushLayer and hijackLayer forward one thing more.
 	flushLayer  struct{ layer }
 	hijackLayer struct{ layer }
+	// richLayer has all that it needs itself, by the older of the two ways to flush.
+	richLayer struct{ hijackLayer }
 )
 
 var errFlush = errors.New("connection reset")
@@ -76,17 +78,21 @@ func (f full) SetWriteDeadline(time.Time) error { f.calls = append(f.calls, "dea
 
 func (f full) SetReadDeadline(time.Time) error { f.calls = append(f.calls, "deadline"); return nil }
 func (f full) EnableFullDuplex() error         { f.calls = append(f.calls, "duplex"); return nil }
-func (l layer) Unwrap() http.ResponseWriter    { return l.ResponseWriter }
-func (l flushLayer) Flush()                    { _ = http.NewResponseController(l.ResponseWriter).Flush() }
-
-func (l hijackLayer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return http.NewResponseController(l.ResponseWriter).Hijack()
-}
 
 func (f full) ReadFrom(src io.Reader) (int64, error) {
 	f.calls = append(f.calls, "read")
 	f.WriteHeader(http.StatusOK)
 	return io.Copy(&f.body, src)
+}
+
+func (l layer) Unwrap() http.ResponseWriter { return l.ResponseWriter }
+func (l flushLayer) Flush()                 { _ = http.NewResponseController(l.ResponseWriter).Flush() }
+
+func (l richLayer) Flush()                                { _ = http.NewResponseController(l.ResponseWriter).Flush() }
+func (l richLayer) ReadFrom(src io.Reader) (int64, error) { return io.Copy(l.ResponseWriter, src) }
+
+func (l hijackLayer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return http.NewResponseController(l.ResponseWriter).Hijack()
 }
 
 // HYG-02, lesson 22: however the header goes out, it is changed before, and the status is known.
@@ -233,6 +239,7 @@ func TestOptionalInterfacesSurvive(t *testing.T) {
 		"nothing": b, "flusher": flusher{b}, "FlushError": flushErr{b}, "hijacker": hijacker{b}, "HTTP/1.1": full{b},
 		"recorder":             httptest.NewRecorder(),
 		"a layer over nothing": layer{b}, "a layer over a flusher's layer": layer{flushLayer{layer{b}}},
+		"a layer that has it all": richLayer{hijackLayer{layer{full{b}}}},
 	} {
 		w := lateheader.Wrap(inner, func(int) {})
 		for method, has := range map[string]func(any) bool{
@@ -244,7 +251,7 @@ func TestOptionalInterfacesSurvive(t *testing.T) {
 			if has(inner) && !has(w) {
 				t.Errorf("%s: %s is gone", name, method)
 			}
-			if !has(inner) && has(w) && !is[interface{ Unwrap() http.ResponseWriter }](inner) {
+			if !has(inner) && has(w) && !strings.HasPrefix(name, "a layer over") {
 				t.Errorf("%s: %s came from nowhere", name, method)
 			}
 		}

@@ -99,7 +99,7 @@ func (o *Once[T]) claim(key, request string) (e *entry[T], first bool) {
 		o.entries = map[string]*entry[T]{}
 	}
 	e = &entry[T]{key: strings.Clone(key), request: sha256.Sum256([]byte(request)), started: now, done: make(chan struct{})}
-	o.entries[key] = e
+	o.entries[e.key] = e
 	o.order = append(o.order, e)
 	return e, true
 }
