@@ -307,7 +307,9 @@ func (c *Client) completeLogin(w http.ResponseWriter, r *http.Request, s *Sessio
 	err := v.set(s, saved) // also over a session that a guard around this route has loaded
 	defer func() {
 		if err != nil {
-			_ = v.set(nil, rolls)
+			if v.set(nil, rolls) != nil { // the hook has logged out, and that stays
+				c.cookies.Sessions.Clear(w.Header(), r.Header)
+			}
 			c.revoke(r.Context(), s.tokens.Refresh)
 		}
 	}()

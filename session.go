@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
@@ -335,7 +334,7 @@ const (
 
 func (c *Client) visit(r *http.Request) *visit {
 	v, _ := r.Context().Value(visitKey{c}).(*visit)
-	if v != nil && !slices.Equal(v.request.Header["Cookie"], r.Header["Cookie"]) {
+	if v != nil && !c.cookies.Sessions.Same(v.request.Header, r.Header) {
 		return nil // another request, made with this one's context
 	}
 	return v
@@ -368,7 +367,7 @@ func (v *visit) set(s *Session, f fate) error {
 	switch {
 	case v.out:
 		return ErrHeaderWritten
-	case v.fate == cleared && f == saved:
+	case v.fate == cleared && f != cleared:
 		return ErrNoSession
 	}
 	v.session, v.fate = s, f

@@ -85,6 +85,16 @@ func (c *Sessions) Present(h http.Header) bool {
 	return present(h, c.attr.Name)
 }
 
+// Same reports whether two requests carry the same session cookie, or both none, whatever other cookies they have.
+func (c *Sessions) Same(a, b http.Header) bool {
+	if slices.Equal(a["Cookie"], b["Cookie"]) {
+		return true
+	}
+	x, hasX := find(a, c.attr.Name)
+	y, hasY := find(b, c.attr.Name)
+	return hasX == hasY && x == y
+}
+
 // Load opens the session in the cookies of a request's header. It reports false, and leaves dst alone, if there is
 // none, if it is incomplete or mixed from several, and if the cookie came twice with different values that both open:
 // one of them was planted. Whether the session is over is the caller's to decide.

@@ -100,14 +100,14 @@ func (p *Provider) Metadata(ctx context.Context) (*Metadata, error) {
 	if doc, ok, err := p.metadata.lookup(); ok {
 		return doc, err
 	}
-	flight := p.metadata.flight.DoChan("", contained(func() (any, error) {
+	flight := p.metadata.flight.DoChan("", func() (any, error) {
 		// Another flight may have landed since the look-up above.
 		if doc, ok, err := p.metadata.lookup(); ok {
 			return doc, err
 		}
 		p.metadata.begin()
 		return p.metadata.end(p.fetchMetadata(context.WithoutCancel(ctx)))
-	}))
+	})
 	select {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("metadata: %w", ctx.Err())

@@ -150,14 +150,14 @@ func (s *keySet) usable() []publicKey {
 // them gives up.
 func (s *keySet) refresh(ctx context.Context, url string, src source, round int) error {
 	// One flight per source and round: a token whose budget is spent must not answer for one whose budget is not.
-	flight := s.flight.DoChan(fmt.Sprintf("%d %d", src, round), contained(func() (any, error) {
+	flight := s.flight.DoChan(fmt.Sprintf("%d %d", src, round), func() (any, error) {
 		if done, err := s.settled(src, round); done {
 			return nil, err
 		}
 		keys, fresh, err := s.fetch(context.WithoutCancel(ctx), url)
 		s.store(url, src, keys, fresh, err)
 		return nil, err
-	}))
+	})
 	select {
 	case <-ctx.Done():
 		return fmt.Errorf("key set: %w", ctx.Err())

@@ -155,10 +155,18 @@ type answer struct {
 
 // call sends req and reads at most limit bytes of the answer. What names the request in errors. A provider that cannot
 // be reached is ErrUnreachable; if it is the caller that went away the error is the context's. A redirect is an error.
-func (p *Provider) call(req *http.Request, what string, timeout time.Duration, limit int64) (*answer, error) {
+//
+// A panic of the caller's HTTP client is an error too: some calls are made in goroutines of ours, where nobody else could
+// recover and the whole process would end.
+func (p *Provider) call(req *http.Request, what string, timeout time.Duration, limit int64) (a *answer, err error) {
 	caller := req.Context()
 	ctx, cancel := context.WithTimeout(caller, timeout)
 	defer cancel()
+	defer func() {
+		if recover() != nil {
+			a, err = nil, fmt.Errorf("%s: the HTTP client panicked", what)
+		}
+	}()
 
 	resp, err := p.client.Do(req.WithContext(ctx))
 	if err != nil {
@@ -247,17 +255,4 @@ func loopback(host string) bool {
 	}
 	ip := net.ParseIP(host)
 	return ip != nil && ip.IsLoopback()
-}
-
-// contained turns a panic of the caller's HTTP client into an error: a flight runs in a goroutine of its own, where
-// nobody else could recover and the whole process would end.
-func contained(f func() (any, error)) func() (any, error) {
-	return func() (value any, err error) {
-		defer func() {
-			if recover() != nil {
-				value, err = nil, errors.New("the HTTP client panicked")
-			}
-		}()
-		return f()
-	}
 }
