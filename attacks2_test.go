@@ -92,6 +92,11 @@ func TestAGrantThatCannotBeUsedIsRevoked(t *testing.T) { // S44
 	}
 }
 
+// A spoken error is one whose text would be among its JSON.
+type spoken struct{ Text string }
+
+func (e spoken) Error() string { return e.Text }
+
 func TestEventsAndErrorsAsJSONHaveNoForeignText(t *testing.T) { // THR-05, S33
 	t.Parallel()
 	const canary = "CANARY"
@@ -118,6 +123,11 @@ func TestEventsAndErrorsAsJSONHaveNoForeignText(t *testing.T) { // THR-05, S33
 	for i, code := range []string{"exchange_failed", "access_denied"} {
 		if !strings.Contains(answers[i], code) || strings.Contains(answers[i], canary) {
 			t.Errorf("the error is %s", answers[i])
+		}
+	}
+	for _, e := range []oidcauth.Error{{Err: spoken{canary}}, {ReturnTo: "/?reset_token=" + canary}} {
+		if encoded, err := json.Marshal(e); err != nil || strings.Contains(string(encoded), canary) {
+			t.Errorf("an error is encoded as %s (%v)", encoded, err)
 		}
 	}
 	var events bytes.Buffer

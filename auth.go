@@ -318,6 +318,7 @@ type ProviderError struct {
 	Raw         map[string]any `json:"-"` // further members of the response, nil if there are none
 }
 
+// Error names the code alone.
 func (e *ProviderError) Error() string { return "oidcauth: the provider answered " + e.Code }
 
 // Format prints the code alone, whatever the verb.

@@ -133,6 +133,7 @@ func (o Options) LogValue() slog.Value { return slog.StringValue(fmt.Sprint(o)) 
 // A ConfigError says what is wrong with one field of [Options] and what to do about it. [New] joins all it finds.
 type ConfigError struct{ Field, Reason string }
 
+// Error names the field and what to do.
 func (e *ConfigError) Error() string { return "oidcauth: " + e.Field + ": " + e.Reason }
 
 // mistakes collects what is wrong with some Options.

@@ -279,8 +279,7 @@ func (c *Client) handleCallback(w http.ResponseWriter, r *http.Request) error {
 		return c.loginFailed(r, nil, err)
 	}
 	c.cookies.Logins.Delete(w.Header(), tx.State)
-	// The login is finished even if the browser hangs up: a second request with the same state waits for its outcome
-	// (S24).
+	// The login is finished even if the browser hangs up: a repetition of the request waits for its outcome (S24).
 	detached := r.WithContext(context.WithoutCancel(r.Context()))
 	wait, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()

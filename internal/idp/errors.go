@@ -39,6 +39,7 @@ type TokenError struct {
 	Reason string
 }
 
+// Error names the check and the reason.
 func (e *TokenError) Error() string { return "id token refused (" + e.Check + "): " + e.Reason }
 
 // Denied says whether the token is genuine but the login is not the one that was asked for: too long ago, with too
@@ -57,4 +58,5 @@ type UserInfoError struct {
 	Reason string
 }
 
+// Error gives the reason.
 func (e *UserInfoError) Error() string { return "userinfo refused: " + e.Reason }
