@@ -1,7 +1,7 @@
 // Package oidcauth gives a web application sign-in with any OpenID Connect provider.
 //
-// A [Client] serves the routes of login, callback, logout and profile, keeps the session in one encrypted cookie and
-// protects handlers:
+// A [Client] serves the routes of login, callback, logout and profile, keeps the session in an encrypted cookie (or up to
+// five for a large one) and protects handlers:
 //
 //	client, err := oidcauth.New(oidcauth.Options{
 //		Issuer:       "https://tenant.example.com/",
@@ -20,9 +20,8 @@
 //	mux.Handle("/api/", client.RequireAuthAPI(api))
 //	log.Fatal(http.ListenAndServe(":8080", client.Wrap(mux)))
 //
-// Nothing about the provider is known to the browser, which holds the sealed cookie and no token. Every login uses the
-// authorization code flow with PKCE, state and nonce (OpenID Connect Core 3.1, RFC 7636), and every ID token's
-// signature is verified.
+// The browser holds the sealed cookie and no token that it could use. Every login uses the authorization code flow with
+// PKCE, state and nonce (OpenID Connect Core 3.1, RFC 7636), and every ID token's signature is verified.
 package oidcauth
 
 import (
@@ -52,7 +51,7 @@ import (
 )
 
 // A Client signs users in for one application at one provider. Make it with [New]; it is safe for concurrent use. Two
-// Clients in one process never see each other's sessions.
+// Clients see each other's sessions only if issuer, client id, base URL, cookie name and secrets are all the same.
 type Client struct {
 	opts        Options // validated, with defaults, never changed
 	base        *url.URL
@@ -118,8 +117,8 @@ func New(o Options) (*Client, error) {
 func (c *Client) Format(f fmt.State, _ rune) { fmt.Fprintf(f, "oidcauth.Client{%v}", c.opts) }
 
 // Discover fetches the provider's metadata, so that a wrong issuer shows at start-up and the first login is faster. It
-// may be left out: metadata is fetched when needed, kept for an hour, and used past that while the provider is
-// unreachable.
+// may be left out: metadata is fetched when needed, kept for an hour, and used for up to a day while
+// newer cannot be had.
 func (c *Client) Discover(ctx context.Context) error {
 	_, err := c.provider.Metadata(ctx)
 	return providerError(err)
@@ -160,12 +159,12 @@ func (c *Client) Wrap(next http.Handler) http.Handler {
 // RequireAuth lets only requests with a session through. Others are sent to the login if they are navigations of a
 // browser tab, and get 401 with a JSON body otherwise. It also refuses cross-origin requests with unsafe methods and
 // WebSocket handshakes from other origins (403), and keeps responses out of shared caches. [SessionFromContext] gives
-// next the session.
+// next the session. The auth routes are served as by [Client.Wrap], so that a guard may stand around everything.
 func (c *Client) RequireAuth(next http.Handler) http.Handler {
 	return c.RequireAuthWith(RequireOptions{})(next)
 }
 
-// RequireAuthAPI is [Client.RequireAuth] for requests made by programs: without a session it always answers 401.
+// RequireAuthAPI is [Client.RequireAuth] for requests made by programs: without a session the answer is always 401.
 func (c *Client) RequireAuthAPI(next http.Handler) http.Handler {
 	return c.RequireAuthWith(RequireOptions{API: true})(next)
 }
@@ -174,8 +173,8 @@ func (c *Client) RequireAuthAPI(next http.Handler) http.Handler {
 type RequireOptions struct {
 	// API answers 401 where a page would be sent to the login.
 	API bool
-	// Check may refuse a session: with ErrLoginRequired the user logs in again, with any other error the answer is 403.
-	// If a login that Check asked for brings another refusal, that is a 403 too.
+	// Check may refuse a session: with ErrLoginRequired the user logs in again, an *Error says itself how it is
+	// answered, any other is 403, and so is ErrLoginRequired on a page that asked for a login in the last five minutes.
 	Check func(*http.Request, *Session) error
 	// Login is how the login is started. Its ReturnTo is ignored: the user comes back to where they were.
 	Login *LoginOptions
@@ -269,7 +268,7 @@ func (c *Client) turnAway(w http.ResponseWriter, r *http.Request, err error, api
 
 // Error answers err as the routes and guards do: [ErrNoSession] and [ErrLoginRequired] start a login for a navigation
 // and are 401 with a JSON body otherwise, [ErrUnavailable] is 503, and an [*Error] says itself what it is. Anything
-// else is 500, with the text in the log only. Nothing may have been written yet.
+// else is 500, with the text in the log only. Nothing may have been written yet. To a client that went away it is 503.
 func (c *Client) Error(w http.ResponseWriter, r *http.Request, err error) {
 	c.turnAway(w, r, err, false, LoginOptions{})
 }
@@ -278,7 +277,7 @@ func (c *Client) Error(w http.ResponseWriter, r *http.Request, err error) {
 var (
 	// ErrNoSession says that the request has no session that is still valid.
 	ErrNoSession = errors.New("oidcauth: no session")
-	// ErrLoginRequired says that there is a session, but that only a new login helps.
+	// ErrLoginRequired says that only a new login helps, whether or not there is a session.
 	ErrLoginRequired = errors.New("oidcauth: login required")
 	// ErrInvalidState says that a callback belongs to no login that this browser started.
 	ErrInvalidState = errors.New("oidcauth: invalid state")

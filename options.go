@@ -78,7 +78,7 @@ type Options struct {
 	// end in "/*". Those have to be registered too.
 	AllowedLogoutURLs []string
 	LogoutStrategy    LogoutStrategy        // whose logout follows the local one; default [LogoutAuto]
-	LogoutHint        func(*Session) string // the logout_hint; default: the sid for Auth0 and none otherwise
+	LogoutHint        func(*Session) string // the logout_hint; default: the sid for Auth0, else the link's
 	// LogoutURL builds the provider's logout URL where it has a shape of its own, such as Cognito's. It replaces
 	// LogoutStrategy.
 	LogoutURL                 func(LogoutURLParams) (string, error)
@@ -105,14 +105,14 @@ type Options struct {
 	// BeforeSave may set values of a session that is about to be saved at login, or refuse it with an error: the login
 	// then ends as login_denied.
 	BeforeSave func(context.Context, *Session) error
-	// OnLogin replaces the redirect that ends a login; returnTo is checked already. An error is answered like a route's
-	// own.
+	// OnLogin replaces the redirect that ends a login; returnTo is checked already. An error, before anything is
+	// written, leaves no session and is answered like a route's own.
 	OnLogin func(w http.ResponseWriter, r *http.Request, s *Session, returnTo string) error
-	OnError func(http.ResponseWriter, *http.Request, *Error) // replaces the response to an error of a route or guard
+	OnError func(http.ResponseWriter, *http.Request, *Error) // replaces each error response, Client.Error's too
 	OnEvent func(context.Context, Event)                     // for audit and metrics; should be quick
 
-	// HTTPClient is used for the provider and never changed. Default: TLS 1.2 or newer, no redirects, a deadline for
-	// each call: 10 s, and 30 s at the token endpoint.
+	// HTTPClient is used for the provider and never changed; redirects are not followed, and each call has a deadline:
+	// 10 s, and 30 s at the token endpoint. Default: one with TLS 1.2 or newer.
 	HTTPClient *http.Client
 	Logger     *slog.Logger // one line per failure, without secrets; default slog.Default()
 
@@ -337,7 +337,7 @@ func (o *Options) validateSession(m *mistakes) {
 
 // OptionsFromEnv reads OIDC_ISSUER or AUTH0_DOMAIN, OIDC_CLIENT_ID or AUTH0_CLIENT_ID, OIDC_CLIENT_SECRET or
 // AUTH0_CLIENT_SECRET, SESSION_SECRET or AUTH0_SECRET (several separated by commas), APP_BASE_URL, AUTH0_SCOPE,
-// AUTH0_AUDIENCE, AUTH0_COOKIE_DOMAIN, AUTH0_COOKIE_TRANSIENT and AUTH0_COOKIE_SAME_SITE. Two names of one thing with
+// AUTH0_AUDIENCE, AUTH0_COOKIE_DOMAIN, AUTH0_COOKIE_TRANSIENT, _SAME_SITE and _SECURE. Two names of one thing with
 // different values are an error, and so is a variable that would weaken the session: that takes a field in code. Other
 // OIDC_ and AUTH0_ variables are logged by name. What is missing is for [New] to say.
 func OptionsFromEnv() (Options, error) {

@@ -126,7 +126,7 @@ func (c *Client) routeURL(path, param, value string) string {
 }
 
 // LoginURL returns the login route's path, base path included, for links in templates. After the login the browser goes
-// to returnTo, or to DefaultReturnTo if that is empty. It is "" if the route is switched off.
+// to returnTo, or to DefaultReturnTo if that is empty or not ours. It is "" if the route is switched off.
 func (c *Client) LoginURL(returnTo string) string {
 	return c.routeURL(c.opts.Routes.Login, "returnTo", returnTo)
 }
@@ -296,7 +296,7 @@ func (c *Client) handleCallback(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// completeLogin answers the callback with the new session. No failure of the hook leaves it, a panic neither.
+// completeLogin answers the callback with the new session. A hook that fails leaves none, a panic neither.
 func (c *Client) completeLogin(w http.ResponseWriter, r *http.Request, s *Session, target string, first bool) error {
 	if s == nil || !first && c.opts.OnLogin != nil { // too late for the session, or for the hook, which is asked once
 		caching.Redirect(w, r, target)
@@ -306,7 +306,7 @@ func (c *Client) completeLogin(w http.ResponseWriter, r *http.Request, s *Sessio
 	err := v.set(s, saved) // also over a session that a guard around this route has loaded
 	defer func() {
 		if err != nil {
-			if v.set(nil, rolls) != nil { // the hook has logged out, and that stays
+			if errors.Is(v.set(nil, rolls), ErrNoSession) { // the hook has logged out, and that stays
 				c.cookies.Sessions.Clear(w.Header(), r.Header)
 			}
 			c.revoke(r.Context(), s.tokens.Refresh)

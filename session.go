@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,7 +32,7 @@ type CookieOptions struct {
 	// Domain shares the cookie with subdomains. It gives up the __Host- prefix, and with it the protection from cookies
 	// that another subdomain plants.
 	Domain string
-	// SameSite is Lax by default. None needs InsecureCrossSiteSession.
+	// SameSite is Lax by default. None needs InsecureCrossSiteSession; Strict is refused for now.
 	SameSite http.SameSite
 	// Transient ends the cookie with the browser session; Partitioned binds it to the embedding site (CHIPS).
 	Transient, Partitioned bool
@@ -45,7 +46,7 @@ type Session struct {
 	SID             string // the provider's session id, if it gave one
 	Handle          string // names the session, in logs for example, without being usable as one
 	CreatedAt       time.Time
-	LastSeenAt      time.Time // as far as the cookie tells: it is renewed at most once a minute
+	LastSeenAt      time.Time // as far as the cookie tells, which is seldom renewed
 	ExpiresAt       time.Time // when it ends if it is not used
 	*payload
 }
@@ -183,8 +184,7 @@ func (c *Client) load(r *http.Request) (*Session, error) {
 	if !c.cookies.Sessions.Load(r.Header, &sealed) {
 		return nil, ErrNoSession
 	}
-	// The clock may be set back a little between two processes; a session from the future is forged or of a broken
-	// clock.
+	// A session from the future is forged or of a broken clock; processes may be a little apart.
 	id, now := &sealed.Identity, time.Now()
 	if !now.Before(id.Ends(c.opts.IdleTimeout)) || time.Unix(id.Created, 0).After(now.Add(time.Minute)) {
 		return nil, ErrNoSession
@@ -410,8 +410,8 @@ func (c *Client) settle(h http.Header, r *http.Request, s *Session, fate fate) {
 		caching.Forbid(h)
 		return
 	}
-	if s == nil {
-		return
+	if s == nil || fate == rolls && slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {
+		return // a handler with a copy of the request has decided already
 	}
 	sealed, due := s.sealed, c.rollDue(r, &s.sealed)
 	if due {

@@ -10,6 +10,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -36,6 +37,8 @@ func URL(raw string, allowHTTP bool) error {
 		return errors.New("is not an absolute URL such as https://app.example.com")
 	case u.User != nil || strings.ContainsAny(raw, "?#"):
 		return errors.New("has user information, a query or a fragment; remove it")
+	case u.Port() != "" && !validPort(u.Port()):
+		return fmt.Errorf("%q has a port that does not exist", raw)
 	case !authority.MatchString(u.Host):
 		return fmt.Errorf("%q has a host or port that browsers write differently; use ASCII (xn--) letters", raw)
 	case u.Scheme != "https" && u.Scheme != "http":
@@ -50,6 +53,11 @@ func URL(raw string, allowHTTP bool) error {
 		return fmt.Errorf("%q has a space or a backslash; remove it", raw)
 	}
 	return nil
+}
+
+func validPort(s string) bool {
+	port, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && port > 0
 }
 
 // Origin checks a URL of scheme, host and port alone.
