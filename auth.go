@@ -1,7 +1,7 @@
 // Package oidcauth gives a web application sign-in with any OpenID Connect provider.
 //
-// A [Client] serves the routes of login, callback, logout and profile, keeps the session in an encrypted cookie (or up to
-// five for a large one) and protects handlers:
+// A [Client] serves the routes of login, callback, logout and profile, keeps the session in an encrypted cookie (a very
+// large one in up to five) and protects handlers:
 //
 //	client, err := oidcauth.New(oidcauth.Options{
 //		Issuer:       "https://tenant.example.com/",
