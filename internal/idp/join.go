@@ -14,9 +14,6 @@ var protocol = map[string]bool{
 	"auth_time": true, "acr": true, "amr": true, "sid": true, "jti": true, "session_expiry": true,
 }
 
-// ProtocolClaim reports whether the claim is about the ID token rather than about the user.
-func ProtocolClaim(name string) bool { return protocol[name] }
-
 // UserClaims drops the claims about the ID token from claims, and returns them.
 func UserClaims(claims map[string]json.RawMessage) map[string]json.RawMessage {
 	maps.DeleteFunc(claims, func(name string, _ json.RawMessage) bool { return protocol[name] })

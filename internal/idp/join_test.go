@@ -16,15 +16,18 @@ var protocolClaims = []string{
 	"session_expiry",
 }
 
-func TestProtocolClaims(t *testing.T) {
+func TestUserClaims(t *testing.T) {
 	t.Parallel()
+	shown := func(name string) bool {
+		return len(idp.UserClaims(map[string]json.RawMessage{name: []byte("1")})) == 1
+	}
 	for _, name := range protocolClaims {
-		if !idp.ProtocolClaim(name) {
+		if shown(name) {
 			t.Errorf("%s is shown as the user's", name)
 		}
 	}
 	for _, name := range []string{"sub", "name", "email", "org_id", "https://app.example/roles", ""} {
-		if idp.ProtocolClaim(name) {
+		if !shown(name) {
 			t.Errorf("%q is hidden", name)
 		}
 	}
