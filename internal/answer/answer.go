@@ -19,6 +19,7 @@ const (
 var answers = map[string]answer{
 	"invalid_request":     {http.StatusBadRequest, "The request is malformed."},
 	"method_not_allowed":  {http.StatusMethodNotAllowed, "This address does not answer such requests."},
+	"not_found":           {http.StatusNotFound, "There is nothing at this address."},
 	"navigation_required": {http.StatusBadRequest, "Open this address in a browser tab of its own to sign in."},
 
 	"unauthenticated":      {http.StatusUnauthorized, "You are not signed in."},
@@ -37,6 +38,11 @@ var answers = map[string]answer{
 	"login_denied":               {http.StatusForbidden, "You cannot sign in to this application this way."},
 	"session_too_large":          {http.StatusInternalServerError, "Your sign-in holds too much data for this application."},
 
+	"invalid_target": {http.StatusBadRequest, "This application gives out no token for that audience."},
+	"invalid_scope":  {http.StatusBadRequest, "This application gives out no token with that scope."},
+	"mfa_required":   {http.StatusForbidden, "The sign-in service asks for a second factor first."},
+	"refresh_failed": {http.StatusBadGateway, unusable},
+
 	"invalid_metadata": {http.StatusBadGateway, unusable},
 	"exchange_failed":  {http.StatusBadGateway, unusable},
 	"invalid_id_token": {http.StatusBadGateway, unusable},
@@ -44,6 +50,9 @@ var answers = map[string]answer{
 	"provider_unavailable": {
 		http.StatusServiceUnavailable, "The sign-in service cannot be reached at the moment. Please try again shortly.",
 	},
+
+	"upstream_unavailable": {http.StatusBadGateway, "The service behind this address cannot be reached."},
+	"upstream_timeout":     {http.StatusGatewayTimeout, "The service behind this address takes too long to answer."},
 
 	"logout_not_supported": {http.StatusInternalServerError, signedOut},
 	"logout_failed":        {http.StatusInternalServerError, signedOut},

@@ -5,6 +5,7 @@ package check
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"path"
@@ -19,6 +20,7 @@ var (
 	domain      = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]*[a-z0-9])?\.)+[a-z]([a-z0-9-]*[a-z0-9])?$`)
 	routePath   = regexp.MustCompile(`^(/[A-Za-z0-9._~-]+)+$`)
 	cookieName  = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+^_`|~.-]+$") // RFC 6265 4.1.1
+	method      = regexp.MustCompile("^[A-Z0-9!#$%&'*+^_`|~.-]+$")    // RFC 9110 9.1, in capitals as all known ones are
 	scope       = regexp.MustCompile(`^[\x21\x23-\x5B\x5D-\x7E]+$`)   // RFC 6749 3.3
 	placeholder = regexp.MustCompile(`random(ly)?[-_ ]generated|long[-_, ]+random|at[-_ ]least|` +
 		`(change|replace)[-_ ]?(me|this)|placeholder|your[-_ ]|super[-_ ]?secret|` +
@@ -160,6 +162,22 @@ func Scopes(list []string) error {
 func RoutePath(s string) error {
 	if !routePath.MatchString(s) || path.Clean(s) != s {
 		return fmt.Errorf("%q is not a plain absolute path without a trailing slash", s)
+	}
+	return nil
+}
+
+// ProxyPrefix checks the path that a proxy is mounted at.
+func ProxyPrefix(s string) error {
+	if trimmed := strings.TrimSuffix(s, "/"); trimmed == s || !routePath.MatchString(trimmed) || path.Clean(trimmed) != trimmed {
+		return fmt.Errorf(`%q is not a plain absolute path with a slash at its end, such as "/api/"`, s)
+	}
+	return nil
+}
+
+// ProxyMethod checks the name of a method that a proxy passes on.
+func ProxyMethod(s string) error {
+	if s == http.MethodConnect || s == http.MethodTrace || !method.MatchString(s) {
+		return fmt.Errorf("%q is not a method to pass on; CONNECT and TRACE never are", s)
 	}
 	return nil
 }

@@ -85,6 +85,21 @@ func (c *Sessions) Present(h http.Header) bool {
 	return present(h, c.attr.Name)
 }
 
+// Sent returns the header of a request that sends back the session cookies that a response with the header h sets.
+func (c *Sessions) Sent(h http.Header) http.Header {
+	var pairs []string
+	for _, line := range h["Set-Cookie"] {
+		pair, _, _ := strings.Cut(line, ";")
+		if c.Owned(line) && !strings.HasSuffix(pair, "=") { // an empty value deletes
+			pairs = append(pairs, pair)
+		}
+	}
+	if pairs == nil {
+		return http.Header{}
+	}
+	return http.Header{"Cookie": {strings.Join(pairs, "; ")}}
+}
+
 // Same reports whether two requests carry the same session cookie, or both none, whatever other cookies they have.
 func (c *Sessions) Same(a, b http.Header) bool {
 	if slices.Equal(a["Cookie"], b["Cookie"]) {

@@ -3,8 +3,10 @@
 package fetch
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -47,8 +49,75 @@ func IsWebSocket(r *http.Request) bool {
 		strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Upgrade"), ",")), "websocket")
 }
 
-// Page is the local URL that r asked for, or for a form post the page that the form was on, if it is of origin. basePath
-// is put in front where requests arrive stripped of it. Nobody has checked the result.
+// Allowed is what a route takes for a request of our own pages beside fetch and XMLHttpRequest. The zero value is
+// nothing.
+type Allowed struct {
+	// Destinations are values of Sec-Fetch-Dest beside "empty" that passed [CheckDestination].
+	Destinations []string
+	// Origin says that without Fetch metadata an Origin of ours will do. Without it X-Requested-With is needed, which
+	// another origin cannot send without our consent.
+	Origin bool
+	// WebSocket allows handshakes. They need our Origin, with Fetch metadata too.
+	WebSocket bool
+}
+
+// IsSameOrigin reports whether a script of a page of origin, in the form in which browsers write it, made r, so that
+// nobody else can cause or read the answer (BFF-06, S13, S29). Methods make no difference. A navigation is never one,
+// not even by a link of ours, for what it opens would be shown or run on our origin.
+func IsSameOrigin(r *http.Request, origin string, allowed Allowed) bool {
+	for _, name := range []string{
+		"Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Origin", "X-Requested-With",
+	} {
+		if len(r.Header[name]) > 1 {
+			return false // some server before us may have looked at another one
+		}
+	}
+	site, from := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
+	switch {
+	case site != "" && site != "same-origin":
+		return false
+	case IsWebSocket(r):
+		return allowed.WebSocket && isSocket(r) && from == origin
+	case !isScript(r, allowed.Destinations):
+		return false
+	case site != "":
+		return true
+	case from != "" && from != origin:
+		return false
+	}
+	return r.Header.Get("X-Requested-With") != "" || allowed.Origin && from != ""
+}
+
+// isSocket reports whether Fetch metadata, if there is any, is that of a handshake. Browsers differ in what they call
+// its destination.
+func isSocket(r *http.Request) bool {
+	mode, dest := r.Header.Get("Sec-Fetch-Mode"), r.Header.Get("Sec-Fetch-Dest")
+	return (mode == "" || mode == "websocket") && (dest == "" || dest == "empty" || dest == "websocket")
+}
+
+// isScript reports whether Fetch metadata, if there is any, is that of a script's request, or of a subresource among
+// destinations.
+func isScript(r *http.Request, destinations []string) bool {
+	switch r.Header.Get("Sec-Fetch-Mode") {
+	case "", "cors", "no-cors", "same-origin":
+		dest := r.Header.Get("Sec-Fetch-Dest")
+		return dest == "" || dest == "empty" || slices.Contains(destinations, dest)
+	}
+	return false
+}
+
+// CheckDestination reports what is wrong with a value for [Allowed].Destinations: it must be of those whose content
+// neither runs on our origin nor changes how a page looks.
+func CheckDestination(dest string) error {
+	switch dest {
+	case "audio", "empty", "font", "image", "track", "video":
+		return nil
+	}
+	return fmt.Errorf(`destination %q: choose among "audio", "font", "image", "track" and "video"`, dest)
+}
+
+// Page is the local URL that r asked for, or for a form post the page that the form was on, if it is of origin.
+// basePath is put in front where requests arrive stripped of it. Nobody has checked the result.
 func Page(r *http.Request, origin, basePath string, stripped bool) string {
 	if r.Method != http.MethodGet {
 		from, ours := strings.CutPrefix(r.Referer(), origin+"/")

@@ -168,3 +168,139 @@ func TestWebSockets(t *testing.T) {
 		}
 	}
 }
+
+// S13, S29, S30, BFF-06: what a page of ours sent, by all methods alike.
+func TestSameOrigin(t *testing.T) {
+	t.Parallel()
+	const (
+		ours    = "https://app.example.com"
+		sibling = "https://blog.example.com"
+		xhr     = "X-Requested-With"
+		origin  = "Origin"
+	)
+	var (
+		tokens  = fetch.Allowed{} // as the access-token route asks
+		proxy   = fetch.Allowed{Origin: true}
+		images  = fetch.Allowed{Origin: true, Destinations: []string{"image"}}
+		sockets = fetch.Allowed{Origin: true, WebSocket: true}
+	)
+	with := func(fields []string, more ...string) []string { return append(fields, more...) }
+	script := func(more ...string) []string { return with(metadata("same-origin", "cors", "empty"), more...) }
+	socket := func(more ...string) []string {
+		return with([]string{"Upgrade", "websocket", mode, "websocket"}, more...)
+	}
+	asOurs := []string{xhr, "x", origin, ours}
+	for name, tt := range map[string]struct {
+		fields  []string
+		allowed fetch.Allowed
+		want    bool
+	}{
+		// With Fetch metadata nothing else counts.
+		"fetch":                       {script(), tokens, true},
+		"fetch, through the proxy":    {script(), proxy, true},
+		"fetch, mode same-origin":     {metadata("same-origin", "same-origin", "empty"), tokens, true},
+		"beacon":                      {metadata("same-origin", "no-cors", "empty"), tokens, true},
+		"metadata without mode, dest": {[]string{"Sec-Fetch-Site", "same-origin"}, tokens, true},
+		"of a sibling":                {metadata("same-site", "cors", "empty"), proxy, false},
+		"of a sibling, as ours":       {with(metadata("same-site", "cors", "empty"), asOurs...), proxy, false},
+		"of another site":             {metadata("cross-site", "cors", "empty"), proxy, false},
+		"of another site, as ours":    {with(metadata("cross-site", "cors", "empty"), asOurs...), proxy, false},
+		"typed address":               {metadata("none", "navigate", "document"), proxy, false},
+		"site none":                   {metadata("none", "cors", "empty"), proxy, false},
+		"site in capitals":            {metadata("Same-Origin", "cors", "empty"), proxy, false},
+		"site as a list":              {metadata("same-origin, cross-site", "cors", "empty"), proxy, false},
+		"site twice":                  {script("Sec-Fetch-Site", "cross-site"), proxy, false},
+		"mode twice":                  {script(mode, "cors"), proxy, false},
+		"destination twice":           {script(dest, "empty"), proxy, false},
+		"Origin twice":                {script(origin, ours, origin, ours), proxy, false},
+		"X-Requested-With twice":      {script(xhr, "x", xhr, "x"), proxy, false},
+
+		// Never what a browser would show or run.
+		"link":                       {metadata("same-origin", "navigate", "document"), images, false},
+		"link with a header":         {with(metadata("same-origin", "navigate", "document"), xhr, "x"), images, false},
+		"navigation to an image":     {metadata("same-origin", "navigate", "image"), images, false},
+		"frame":                      {metadata("same-origin", "navigate", "iframe"), images, false},
+		"object":                     {metadata("same-origin", "no-cors", "object"), images, false},
+		"embed":                      {metadata("same-origin", "no-cors", "embed"), images, false},
+		"script":                     {metadata("same-origin", "no-cors", "script"), images, false},
+		"worker":                     {metadata("same-origin", "same-origin", "worker"), images, false},
+		"service worker":             {metadata("same-origin", "same-origin", "serviceworker"), images, false},
+		"image":                      {metadata("same-origin", "no-cors", "image"), images, true},
+		"image, not allowed":         {metadata("same-origin", "no-cors", "image"), proxy, false},
+		"image of another site":      {metadata("cross-site", "no-cors", "image"), images, false},
+		"fetch where images are too": {script(), images, true},
+		"mode unknown":               {metadata("same-origin", "webtransport", "empty"), images, false},
+		"navigation, no site":        {[]string{mode, "navigate", xhr, "x"}, images, false},
+		"destination frame, no site": {[]string{dest, "iframe", origin, ours}, images, false},
+
+		// Without it: old browsers, plain http.
+		"nothing":                         {nil, proxy, false},
+		"nothing, tokens":                 {nil, tokens, false},
+		"header":                          {[]string{xhr, "XMLHttpRequest"}, tokens, true},
+		"header, through the proxy":       {[]string{xhr, "XMLHttpRequest"}, proxy, true},
+		"header, empty":                   {[]string{xhr, ""}, proxy, false},
+		"header and our origin":           {[]string{xhr, "x", origin, ours}, tokens, true},
+		"header and a sibling":            {[]string{xhr, "x", origin, sibling}, proxy, false},
+		"header and null":                 {[]string{xhr, "x", origin, "null"}, proxy, false},
+		"our origin":                      {[]string{origin, ours}, proxy, true},
+		"our origin, tokens":              {[]string{origin, ours}, tokens, false},
+		"our origin over http":            {[]string{origin, "http://app.example.com"}, proxy, false},
+		"our origin with a port":          {[]string{origin, ours + ":443"}, proxy, false},
+		"our origin with a slash":         {[]string{origin, ours + "/"}, proxy, false},
+		"an origin that begins like ours": {[]string{origin, ours + ".evil.example"}, proxy, false},
+		"a sibling":                       {[]string{origin, sibling}, proxy, false},
+		"null":                            {[]string{origin, "null"}, proxy, false},
+		"two origins":                     {[]string{origin, ours, origin, sibling}, proxy, false},
+		"Referer":                         {[]string{"Referer", ours + "/"}, proxy, false},
+
+		// THR-58: a handshake is judged by its origin.
+		"socket": {
+			socket(dest, "websocket", "Sec-Fetch-Site", "same-origin", origin, ours), sockets, true,
+		},
+		"socket, destination empty": {
+			socket(dest, "empty", "Sec-Fetch-Site", "same-origin", origin, ours), sockets, true,
+		},
+		"socket, no metadata":          {[]string{"Upgrade", "websocket", origin, ours}, sockets, true},
+		"socket, not allowed":          {socket("Sec-Fetch-Site", "same-origin", origin, ours), proxy, false},
+		"socket, tokens":               {socket(with(asOurs, "Sec-Fetch-Site", "same-origin")...), tokens, false},
+		"socket, no metadata, tokens":  {[]string{"Upgrade", "websocket", origin, ours, xhr, "x"}, tokens, false},
+		"socket of nobody":             {[]string{"Upgrade", "websocket", xhr, "x"}, sockets, false},
+		"socket of nobody, metadata":   {socket("Sec-Fetch-Site", "same-origin"), sockets, false},
+		"socket of null":               {socket("Sec-Fetch-Site", "same-origin", origin, "null"), sockets, false},
+		"socket of a sibling":          {socket("Sec-Fetch-Site", "same-site", origin, sibling), sockets, false},
+		"socket of a sibling, no site": {[]string{"Upgrade", "websocket", origin, sibling}, sockets, false},
+		"socket of ours over http":     {socket(origin, "http://app.example.com"), sockets, false},
+		"socket of a site as ours":     {socket("Sec-Fetch-Site", "cross-site", origin, ours), sockets, false},
+		"socket by navigation": {
+			with(metadata("same-origin", "navigate", "document"), "Upgrade", "websocket", origin, ours), sockets, false,
+		},
+		"socket to an image":          {socket(dest, "image", origin, ours), sockets, false},
+		"fetch where sockets are too": {script(), sockets, true},
+		"two origins of a socket":     {[]string{"Upgrade", "websocket", origin, ours, origin, ours}, sockets, false},
+	} {
+		for _, method := range []string{"GET", "HEAD", "POST", "DELETE"} {
+			if got := fetch.IsSameOrigin(request(method, tt.fields...), ours, tt.allowed); got != tt.want {
+				t.Errorf("%s %s: %v, want %v", method, name, got, tt.want)
+			}
+		}
+	}
+}
+
+// S13: what is added runs nothing on our origin.
+func TestDestinations(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"empty", "image", "audio", "video", "track", "font"} {
+		if err := fetch.CheckDestination(name); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range []string{
+		"", "document", "iframe", "frame", "fencedframe", "object", "embed", "script", "style", "worker",
+		"sharedworker", "serviceworker", "audioworklet", "paintworklet", "manifest", "xslt", "report", "json", "websocket",
+		"Image", "*",
+	} {
+		if fetch.CheckDestination(name) == nil {
+			t.Errorf("%q passes", name)
+		}
+	}
+}

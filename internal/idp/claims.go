@@ -17,7 +17,7 @@ func (p *Provider) checkClaims(c object, h header, e Expect) (*IDToken, error) {
 		checkSubject(c, &t),
 		checkTimes(c, &t),
 		checkNonce(c, e),
-		checkAccessToken(c, h, e),
+		checkAccessToken(c, h, e.AccessToken),
 		readSession(c, &t),
 	} {
 		if err != nil {
@@ -134,12 +134,12 @@ func checkNonce(c object, e Expect) error {
 }
 
 // checkAccessToken compares at_hash if the token has one (Core 3.1.3.8). What cannot be compared is refused (OIDC-25).
-func checkAccessToken(c object, h header, e Expect) error {
+func checkAccessToken(c object, h header, accessToken string) error {
 	got, err := c.text("at_hash")
 	if err == nil && !c.has("at_hash") {
 		return nil
 	}
-	want, known := halfHash(h.alg, e.AccessToken)
+	want, known := halfHash(h.alg, accessToken)
 	if err != nil || !known || !equal(got, want) {
 		return refuse("at_hash", "at_hash does not fit the access token")
 	}

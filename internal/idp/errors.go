@@ -12,10 +12,10 @@ var ErrUnreachable = errors.New("provider unreachable")
 // An Error is an error response of the token or revocation endpoint (RFC 6749 5.2, RFC 7009 2.2.1).
 type Error struct {
 	Code        string
-	Description string // the provider's words, which may repeat what an attacker sent
+	Description string `json:"-"` // the provider's words, which may repeat what an attacker sent
 	Status      int    // of HTTP
 	// Raw has the members beside error, error_description and error_uri. It may hold secrets.
-	Raw map[string]any
+	Raw map[string]any `json:"-"`
 }
 
 // Error prints code and status alone.

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rsa"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -109,8 +110,19 @@ func (s signed) verify(keys []publicKey) (payload []byte, ok bool) {
 	return nil, false
 }
 
+// named says whether the header names one of keys.
+func (s signed) named(keys []publicKey) bool {
+	return s.id != "" && slices.ContainsFunc(keys, func(k publicKey) bool { return k.fits(s.id, s.alg) })
+}
+
+// lagging is a *TokenError for a token whose key may be newer than the keys: the budget for fetching them was spent.
+type lagging struct{ error }
+
+func (l lagging) Unwrap() error { return l.error }
+
 // verify returns the payload of token. If no key fits, the key set at url is fetched again once, within the budget of
-// src. The error is a *TokenError only if the keys are known to be current; otherwise it says why they are not.
+// src. The error is a *TokenError only if the keys are known to be current or, for lagging, were so a few seconds ago;
+// otherwise it says why they are not.
 func (s *keySet) verify(ctx context.Context, url string, src source, token signed) ([]byte, error) {
 	keys, round, due := s.current(url)
 	if !due {
@@ -120,13 +132,18 @@ func (s *keySet) verify(ctx context.Context, url string, src source, token signe
 	}
 	err := s.refresh(ctx, url, src, round)
 	// Keys that are due still serve while the provider cannot be asked for new ones.
-	if payload, ok := token.verify(s.usable()); ok {
+	keys, latest := s.usable()
+	if payload, ok := token.verify(keys); ok {
 		return payload, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return nil, refuse("signature", "no published key verifies it (key id %.64q, %s)", token.id, token.alg)
+	err = refuse("signature", "no published key verifies it (key id %.64q, %s)", token.id, token.alg)
+	if latest == round && !token.named(keys) {
+		err = lagging{err}
+	}
+	return nil, err
 }
 
 // current returns the keys, which round they are of, and whether they are to be replaced before use.
@@ -136,13 +153,14 @@ func (s *keySet) current(url string) (keys []publicKey, round int, due bool) {
 	return s.keys, s.round, s.keys == nil || s.url != url || !time.Now().Before(s.due)
 }
 
-func (s *keySet) usable() []publicKey {
+// usable returns the keys that may be used although they are due, and which round they are of.
+func (s *keySet) usable() (keys []publicKey, round int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if time.Now().Before(s.dead) {
-		return s.keys
+		keys = s.keys
 	}
-	return nil
+	return keys, s.round
 }
 
 // refresh replaces the keys of the given round. It is done at once if newer ones are there already, or if the budget of

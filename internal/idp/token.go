@@ -35,22 +35,28 @@ func (t Tokens) Format(f fmt.State, _ rune) {
 // The errors are *Error for an OAuth error response, ErrUnreachable, the context's, or one that says what is wrong with
 // the answer: then the tokens that are in it all the same are returned too, to be revoked.
 func (p *Provider) Exchange(ctx context.Context, code, verifier, redirectURI string) (*Tokens, error) {
-	m, err := p.Metadata(ctx)
-	if err != nil {
-		return nil, err
-	}
-	a, err := p.post(ctx, m, "token endpoint", m.TokenEndpoint, grantTimeout, url.Values{
+	return p.grant(ctx, url.Values{
 		"grant_type":    {"authorization_code"},
 		"code":          {code},
 		"code_verifier": {verifier},
 		"redirect_uri":  {redirectURI},
 	})
+}
+
+// grant asks the token endpoint once. If something is wrong with the answer it returns what tokens there are as well.
+func (p *Provider) grant(ctx context.Context, form url.Values) (*Tokens, error) {
+	const what = "token endpoint"
+	m, err := p.Metadata(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a, err := p.post(ctx, m, what, m.TokenEndpoint, grantTimeout, form)
 	if err != nil {
 		return nil, err
 	}
 	t, err := parseTokens(a)
 	if err != nil {
-		return t, fmt.Errorf("token endpoint: %w", err)
+		return t, fmt.Errorf("%s: %w", what, err)
 	}
 	return t, nil
 }

@@ -278,6 +278,80 @@ func TestALongErrorCodeIsCut(t *testing.T) {
 	}
 }
 
+// S16: what an error response means for the session.
+func TestErrorKind(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		code, suberror string
+		want           idp.ErrorKind
+	}{
+		{"invalid_grant", "", idp.Ended},
+		{"invalid_grant", "bad_token", idp.Ended},
+		{"invalid_grant", "token_expired", idp.Ended},
+		{"invalid_grant", "client_mismatch", idp.Ended},
+		{"invalid_grant", "some other", idp.Ended},
+		{"invalid_grant", "BASIC_ACTION", idp.Ended},
+
+		{"interaction_required", "", idp.Interaction},
+		{"interaction_required", "bad_token", idp.Interaction},
+		{"consent_required", "", idp.Interaction},
+		{"login_required", "", idp.Interaction},
+		{"account_selection_required", "", idp.Interaction},
+		{"access_denied", "", idp.Interaction},
+		{"invalid_grant", "interaction_required", idp.Interaction},
+		{"invalid_grant", "consent_required", idp.Interaction},
+		{"invalid_grant", "login_required", idp.Interaction},
+		{"invalid_grant", "account_selection_required", idp.Interaction},
+		{"invalid_grant", "access_denied", idp.Interaction},
+		{"invalid_grant", "basic_action", idp.Interaction},
+		{"invalid_grant", "additional_action", idp.Interaction},
+		{"invalid_grant", "message_only", idp.Interaction},
+		{"invalid_grant", "user_password_expired", idp.Interaction},
+		{"invalid_grant", "protection_policy_required", idp.Interaction},
+		{"invalid_grant", "device_authentication_failed", idp.Interaction},
+		{"unauthorized_client", "protection_policy_required", idp.Interaction}, // as Entra sends it
+
+		{"mfa_required", "", idp.MFA},
+		{"invalid_grant", "mfa_required", idp.MFA},
+		{"interaction_required", "mfa_required", idp.MFA},
+
+		{"invalid_client", "", idp.Refused},
+		{"unauthorized_client", "", idp.Refused},
+		{"invalid_request", "", idp.Refused},
+		{"invalid_scope", "", idp.Refused},
+		{"invalid_target", "", idp.Refused},
+		{"unsupported_grant_type", "", idp.Refused},
+		{"temporarily_unavailable", "", idp.Refused},
+		{"server_error", "bad_token", idp.Refused},
+		{"INVALID_GRANT", "", idp.Refused},
+		{"unknown", "", idp.Refused},
+	} {
+		op := newFakeOP()
+		op.set("/token", status(400, edited(object{
+			"error": c.code, "error_description": "invalid_grant mfa_required", "suberror": nonEmpty(c.suberror),
+		}, nil)))
+		got, err := refresh(t, op.client())
+		e, ok := errors.AsType[*idp.Error](err)
+		if !ok || got != nil || e.Kind() != c.want {
+			t.Errorf("%s, suberror %q: got %v, want kind %d", c.code, c.suberror, err, c.want)
+		}
+	}
+	for _, raw := range []object{
+		nil, {"suberror": 7}, {"suberror": []any{"basic_action"}}, {"Suberror": "basic_action"},
+	} {
+		if got := (&idp.Error{Code: "invalid_grant", Status: 400, Raw: raw}).Kind(); got != idp.Ended {
+			t.Errorf("%v: got %d", raw, got)
+		}
+	}
+	for status, want := range map[int]idp.ErrorKind{
+		400: idp.Ended, 401: idp.Ended, 403: idp.Ended, 429: idp.Refused, 500: idp.Refused, 503: idp.Refused,
+	} {
+		if got := (&idp.Error{Code: "invalid_grant", Status: status}).Kind(); got != want {
+			t.Errorf("status %d: got %d, want %d", status, got, want)
+		}
+	}
+}
+
 // RFC 7009
 func TestRevoke(t *testing.T) {
 	t.Parallel()

@@ -48,6 +48,30 @@ type IDToken struct {
 // The errors are *TokenError; ErrUnreachable or the context's if the keys could not be fetched; or one that says what
 // is wrong with the key set.
 func (p *Provider) VerifyIDToken(ctx context.Context, raw string, e Expect) (*IDToken, error) {
+	o, err := p.open(ctx, raw)
+	if err != nil {
+		return nil, err
+	}
+	t, err := p.checkClaims(o.claims, o.header, e)
+	if err == nil {
+		err = o.strict
+	}
+	if err != nil {
+		return nil, err
+	}
+	t.Payload = o.payload
+	return t, nil
+}
+
+// opened is an ID token whose signature has been verified, and none of its claims.
+type opened struct {
+	header  header
+	payload []byte
+	claims  object
+	strict  error // go-oidc refuses it, perhaps for what is found wrong with the claims too
+}
+
+func (p *Provider) open(ctx context.Context, raw string) (*opened, error) {
 	switch {
 	case raw == "":
 		return nil, refuse("missing", "the provider sent none: openid must be among the scopes")
@@ -79,16 +103,12 @@ func (p *Provider) VerifyIDToken(ctx context.Context, raw string, e Expect) (*ID
 	if err != nil {
 		return nil, err
 	}
-	t, err := p.checkClaims(c, h, e)
-	if err == nil && verifyErr != nil {
-		// Something that go-oidc reads more strictly, such as a claim name in other letters.
-		err = refuse("malformed", "its claims cannot be read")
+	o := &opened{header: h, payload: keys.payload, claims: c}
+	if verifyErr != nil {
+		// It reads some claims more strictly, such as a name in other letters.
+		o.strict = refuse("malformed", "its claims cannot be read")
 	}
-	if err != nil {
-		return nil, err
-	}
-	t.Payload = keys.payload
-	return t, nil
+	return o, nil
 }
 
 // onceKeys is an oidc.KeySet for one verification. go-oidc reports every failure as text, so it remembers the error and
