@@ -22,6 +22,10 @@ type Knobs struct {
 	ClientAuth          string        // the only method accepted: client_secret_basic or client_secret_post; default both
 	SID                 string        // the claim sid; default one for each login; "-": none
 	ClaimsByScope       bool          // the user's claims are at UserInfo alone, and only those of the scopes asked for
+	JWTAccessTokens     bool          // access tokens are JWTs of RFC 9068, signed with RS256; default opaque
+	Audiences           []string      // what a refresh may ask for beside the login's own; nil: anything
+	AudienceScope       string        // what a refresh for another audience grants; default what it asks for
+	ConsumeOnRefusal    bool          // a refresh refused for its audience or scope uses its refresh token up, too
 
 	SigningAlg              string // RS256, the default, or another of RSA, ES256, EdDSA, or HS256 with the client secret
 	SigningKey              string // "enc": a published one, for encryption; "unpublished"; "public": for HS256

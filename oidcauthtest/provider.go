@@ -37,6 +37,7 @@ type Provider struct {
 	options oidcauth.Options
 	issuer  string
 	host    string // of the issuer
+	apis    sites
 }
 
 // NewProvider returns a provider with one registered client: the application that [Provider.Options] describes. It is
@@ -104,13 +105,14 @@ func (p *Provider) Options() oidcauth.Options {
 // Handler answers the provider's endpoints.
 func (p *Provider) Handler() http.Handler { return p.op }
 
-// HTTPClient returns a client that reaches the provider, and nobody else, without a socket.
+// HTTPClient returns a client that reaches the provider and what [Provider.Serve] has added, and nobody else, without a
+// socket.
 func (p *Provider) HTTPClient() *http.Client {
-	return &http.Client{Transport: roundTripper(p.tb, func(host string) http.Handler {
-		if host != p.host {
-			return nil
+	return &http.Client{Transport: roundTripFunc(func(req *http.Request) (*http.Response, error) {
+		if req.URL.Host == p.host {
+			return exchange(p.tb, p.op, req)
 		}
-		return p.op
+		return exchange(p.tb, p.apis.get(originOf(req.URL)), req)
 	})}
 }
 
@@ -133,12 +135,36 @@ func (p *Provider) Fail(endpoint string, status int, code string, times int) {
 	p.op.Fail(endpoint, status, code, times)
 }
 
+// FailWith is [Provider.Fail] with a whole JSON body, such as {"error": "invalid_grant", "suberror":
+// "consent_required"}. The calls of both are one sequence, with those of [Provider.FailAfter].
+func (p *Provider) FailWith(endpoint string, status int, body map[string]any, times int) {
+	p.tb.Helper()
+	p.known(endpoint)
+	p.op.FailWith(endpoint, status, body, times)
+}
+
+// FailAfter is [Provider.Fail] for requests that are carried out all the same: a code is used up, a refresh token
+// rotated, and the client learns nothing of it. Status 0 is a connection that breaks before the answer arrives.
+func (p *Provider) FailAfter(endpoint string, status, times int) {
+	p.tb.Helper()
+	p.known(endpoint)
+	p.op.FailAfter(endpoint, status, times)
+}
+
 // Delay lets an endpoint take so long before it does anything, or until its client gives up. In a testing/synctest
 // bubble that takes no time.
 func (p *Provider) Delay(endpoint string, d time.Duration) {
 	p.tb.Helper()
 	p.known(endpoint)
 	p.op.Delay(endpoint, d)
+}
+
+// Hold lets requests that arrive at an endpoint from now on wait there, until release is called or their client gives
+// up. [Provider.Requests] has them while they wait. In a testing/synctest bubble, call both inside of it.
+func (p *Provider) Hold(endpoint string) (release func()) {
+	p.tb.Helper()
+	p.known(endpoint)
+	return p.op.Hold(endpoint)
 }
 
 // RotateKeys replaces the signing keys. The old ones are gone at once.
@@ -170,6 +196,14 @@ func (p *Provider) Count(endpoint string) int {
 
 // ActiveRefreshTokens counts the refresh tokens that still work, of one subject or with "" of all.
 func (p *Provider) ActiveRefreshTokens(subject string) int { return p.op.ActiveRefreshTokens(subject) }
+
+// Grants is the number of refreshes that succeeded since the start, those whose answer [Provider.FailAfter] lost
+// included.
+func (p *Provider) Grants() int { return p.op.Grants() }
+
+// Reuses is how often a client used a refresh token again that was used up, for which the provider revoked all that
+// came of the login. What [Knobs.ReuseOverlap] allows is not counted.
+func (p *Provider) Reuses() int { return p.op.Reuses() }
 
 // known stops a test that misspells an endpoint: it would count nothing, and pass.
 func (p *Provider) known(endpoints ...string) {

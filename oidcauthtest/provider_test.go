@@ -123,6 +123,9 @@ func TestMisspelledNamesStopTheTest(t *testing.T) {
 	for name, do := range map[string]func(*oidcauthtest.Provider){
 		"Misbehave": func(p *oidcauthtest.Provider) { p.Misbehave("invalid_iss") },
 		"Fail":      func(p *oidcauthtest.Provider) { p.Fail("/token", 500, "", 1) },
+		"FailWith":  func(p *oidcauthtest.Provider) { p.FailWith("tokens", 500, nil, 1) },
+		"FailAfter": func(p *oidcauthtest.Provider) { p.FailAfter("tokens", 500, 1) },
+		"Hold":      func(p *oidcauthtest.Provider) { p.Hold("tokens") },
 		"Delay":     func(p *oidcauthtest.Provider) { p.Delay("tokens", time.Second) },
 		"Count":     func(p *oidcauthtest.Provider) { p.Count("logout") },
 		"Requests":  func(p *oidcauthtest.Provider) { p.Requests("token", "user_info") },

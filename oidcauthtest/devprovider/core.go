@@ -31,6 +31,9 @@ func (p *Provider) newCore(o Options) error {
 			return op.Login{Subject: s.user.Subject, Claims: s.user.claims(p.issuer), At: s.at}, code, ok
 		},
 	})
+	if err == nil {
+		p.op.Change(func(k *op.Knobs) { k.AccessTokenLifetime = o.AccessTokenLifetime })
+	}
 	return err
 }
 

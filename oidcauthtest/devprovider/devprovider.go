@@ -40,6 +40,8 @@ type Options struct {
 	RedirectURIs, PostLogoutURLs []string
 	// Users can sign in. Others can sign up. Default: three demo users.
 	Users []User
+	// AccessTokenLifetime is how long an access token is good. Default: one hour. Short ones show refreshes at work.
+	AccessTokenLifetime time.Duration
 	// Logger gets a warning that names the provider's address, and its errors. Default: slog.Default().
 	Logger *slog.Logger
 }
@@ -120,6 +122,13 @@ func (p *Provider) Close() error {
 		err = errors.Join(err, served)
 	}
 	return err
+}
+
+// AccessToken tells an API whom an access token is of and which audience it is for. ok is false unless this provider
+// issued it, and it has neither expired nor been revoked.
+func (p *Provider) AccessToken(token string) (subject, audience string, ok bool) {
+	subject, audience, _, ok = p.op.AccessToken(token)
+	return subject, audience, ok
 }
 
 // Options returns what [oidcauth.New] needs to use the provider. The secret for the sessions is new in each call.

@@ -2,6 +2,7 @@ package devprovider_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"log/slog"
 	"maps"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oidcauth/oidcauth"
 	"github.com/oidcauth/oidcauth/oidcauthtest/devprovider"
@@ -291,6 +293,36 @@ func TestCloseEndsTheListener(t *testing.T) {
 	if conn, err := net.Dial("tcp", strings.TrimPrefix(p.Options().Issuer, "http://")); err == nil {
 		conn.Close()
 		t.Error("it still answers")
+	}
+}
+
+func TestAccessTokensAreForAnAPIAndDoNotLast(t *testing.T) {
+	t.Parallel()
+	p := listen(t, devprovider.Options{AccessTokenLifetime: 30 * time.Second})
+	b := newBrowser(t, p)
+	target := authorize("resource", "https://api.example.com")
+	callback := b.post(target, form{"do": "signin", "user": "ada", "password": "password"})
+	wantCallback(t, callback, "")
+	answer := b.post("/token", form{
+		"grant_type": "authorization_code", "code": callback.location.Query().Get("code"),
+		"redirect_uri":  app + "/auth/callback",
+		"code_verifier": "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk", // RFC 7636 appendix B
+		"client_id":     "development", "client_secret": p.Options().ClientSecret,
+	})
+	var tokens struct {
+		AccessToken string `json:"access_token"`
+		ExpiresIn   int    `json:"expires_in"`
+	}
+	if err := json.Unmarshal([]byte(answer.body), &tokens); err != nil || tokens.ExpiresIn != 30 {
+		t.Errorf("the token lasts for %d s, want 30: %v", tokens.ExpiresIn, err)
+	}
+	subject, audience, ok := p.AccessToken(tokens.AccessToken)
+	if subject != "ada" || audience != "https://api.example.com" || !ok {
+		t.Errorf("the token is of %q for %q, good: %t", subject, audience, ok)
+	}
+	subject, audience, ok = listen(t, devprovider.Options{}).AccessToken(tokens.AccessToken)
+	if subject+audience != "" || ok {
+		t.Errorf("another provider says that the token is of %q for %q, good: %t", subject, audience, ok)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 type grant struct {
 	login                                     Login
 	nonce, challenge, scope, sid, redirectURI string
+	audience                                  string // of its access tokens, unless a refresh asks for another
 	begun                                     time.Time
 
 	// Under Provider.mu.
@@ -127,7 +128,7 @@ func (p *Provider) newCode(l Login, q url.Values) string {
 	code := "code-" + random()
 	p.codes[code] = &grant{
 		login: l, sid: sid, begun: time.Now(), nonce: q.Get("nonce"), challenge: q.Get("code_challenge"),
-		scope: q.Get("scope"), redirectURI: q.Get("redirect_uri"),
+		scope: q.Get("scope"), redirectURI: q.Get("redirect_uri"), audience: cmp.Or(audience(q), p.ownAPI()),
 	}
 	return code
 }

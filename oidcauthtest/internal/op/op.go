@@ -51,6 +51,10 @@ type Knobs struct {
 	ClientAuth                           string
 	SID                                  string
 	ClaimsByScope                        bool
+	JWTAccessTokens                      bool
+	Audiences                            []string
+	AudienceScope                        string
+	ConsumeOnRefusal                     bool
 
 	SigningAlg, SigningKey  string
 	NoKeyIDs                int
@@ -91,17 +95,21 @@ type Provider struct {
 	requests []Request
 	failures map[string][]failure
 	delays   map[string]time.Duration
+	holds    map[string][]chan struct{}
 	codes    map[string]*grant
 	access   map[string]accessToken
 	refresh  map[string]*grant
 	idTokens map[string]bool // issued: what an id_token_hint may be
 	decoys   []Keys          // made when first needed, then the same for ever
+	grants   int             // refreshes that succeeded
+	reuses   int             // refreshes with a token that was used up
 }
 
 type failure struct {
 	status int // 0: no answer at all
-	code   string
-	times  int // left; negative: for good
+	body   map[string]any
+	after  bool // the request is carried out, and only its answer is lost
+	times  int  // left; negative: for good
 }
 
 // New returns a provider. It fails if the issuer is no URL.
@@ -118,8 +126,9 @@ func New(c Config) (*Provider, error) {
 	}
 	return &Provider{
 		config: c, path: strings.TrimSuffix(issuer.Path, "/"), keys: keys, failures: map[string][]failure{},
-		delays: map[string]time.Duration{}, codes: map[string]*grant{}, access: map[string]accessToken{},
-		refresh: map[string]*grant{}, idTokens: map[string]bool{},
+		delays: map[string]time.Duration{}, holds: map[string][]chan struct{}{},
+		codes: map[string]*grant{}, access: map[string]accessToken{}, refresh: map[string]*grant{},
+		idTokens: map[string]bool{},
 	}, nil
 }
 
@@ -150,13 +159,38 @@ func (p *Provider) Register(redirectURIs, postLogoutURIs []string) {
 // OAuth error code if code is not empty. Status 0 closes the connection. A negative times is for good, 0 ends all
 // failing.
 func (p *Provider) Fail(endpoint string, status int, code string, times int) {
+	body := map[string]any{"error": code, "error_description": "the test wants this to fail"}
+	p.fail(endpoint, failure{status: status, body: body, times: times})
+}
+
+// FailWith is Fail with a whole body.
+func (p *Provider) FailWith(endpoint string, status int, body map[string]any, times int) {
+	p.fail(endpoint, failure{status: status, body: maps.Clone(body), times: times})
+}
+
+// FailAfter is Fail for requests that are carried out, and then get another answer than theirs.
+func (p *Provider) FailAfter(endpoint string, status, times int) {
+	body := map[string]any{"error_description": "the test wants this answer to be lost"}
+	p.fail(endpoint, failure{status: status, body: body, after: true, times: times})
+}
+
+func (p *Provider) fail(endpoint string, f failure) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if times == 0 {
+	if f.times == 0 {
 		delete(p.failures, endpoint)
 		return
 	}
-	p.failures[endpoint] = append(p.failures[endpoint], failure{status, code, times})
+	p.failures[endpoint] = append(p.failures[endpoint], f)
+}
+
+// Hold lets the requests that arrive at an endpoint wait until release is called, but not longer than their clients do.
+func (p *Provider) Hold(endpoint string) (release func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	held := make(chan struct{})
+	p.holds[endpoint] = append(p.holds[endpoint], held)
+	return sync.OnceFunc(func() { close(held) }) // from then on it holds nobody
 }
 
 // Delay lets an endpoint wait before it does anything, but not longer than its client does.
@@ -184,6 +218,20 @@ func (p *Provider) ActiveRefreshTokens(subject string) int {
 		}
 	}
 	return n
+}
+
+// Grants counts the refreshes that succeeded, also those whose answer was lost.
+func (p *Provider) Grants() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.grants
+}
+
+// Reuses counts the refreshes that were refused because their token had been used up.
+func (p *Provider) Reuses() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.reuses
 }
 
 // Endpoints are the names of the endpoints.
@@ -222,17 +270,32 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
 	_ = r.ParseForm() // what is missing from it is refused below
 	name := p.endpoint(r.URL.Path)
-	delay, fail := p.note(name, r)
-	if !wait(r.Context(), delay) {
+	trouble := p.note(name, r)
+	if !trouble.wait(r.Context()) {
 		return // the client is gone
 	}
-	if fail != nil {
-		if fail.status == 0 {
-			panic(http.ErrAbortHandler) // how a handler says that it closes the connection
-		}
-		answer(w, fail.status, map[string]any{"error": fail.code, "error_description": "the test wants this to fail"})
+	switch fail := trouble.fail; {
+	case fail == nil:
+		p.serve(w, r, name)
 		return
+	case fail.after:
+		p.serve(lost{}, r, name)
 	}
+	if trouble.fail.status == 0 {
+		panic(http.ErrAbortHandler) // how a handler says that it closes the connection
+	}
+	answer(w, trouble.fail.status, trouble.fail.body)
+}
+
+// lost is where an answer goes that nobody gets.
+type lost struct{}
+
+func (lost) Header() http.Header         { return http.Header{} }
+func (lost) Write(b []byte) (int, error) { return len(b), nil }
+func (lost) WriteHeader(int)             {}
+
+// serve answers the request for an endpoint.
+func (p *Provider) serve(w http.ResponseWriter, r *http.Request, name string) {
 	w.Header().Set("Cache-Control", "no-store")
 	switch name {
 	case "discovery":
@@ -256,36 +319,51 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// A trouble is what is to go wrong with one request.
+type trouble struct {
+	delay time.Duration
+	holds []chan struct{}
+	fail  *failure // nil: nothing does
+}
+
 // note logs a request and says what is to go wrong with it.
-func (p *Provider) note(endpoint string, r *http.Request) (time.Duration, *failure) {
+func (p *Provider) note(endpoint string, r *http.Request) trouble {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	target := *r.URL
 	p.requests = append(p.requests, Request{endpoint, r.Method, &target, maps.Clone(r.Form), r.Header.Clone()})
+	t := trouble{delay: p.delays[endpoint], holds: p.holds[endpoint]}
 	queue := p.failures[endpoint]
 	if len(queue) == 0 {
-		return p.delays[endpoint], nil
+		return t
 	}
 	fail := queue[0]
 	if queue[0].times--; queue[0].times == 0 {
 		p.failures[endpoint] = queue[1:]
 	}
-	return p.delays[endpoint], &fail
+	t.fail = &fail
+	return t
 }
 
-// wait lets d pass, and reports false if ctx ends meanwhile.
-func wait(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return true
+// wait lets the delay pass and all holds end, and reports false if ctx ends meanwhile.
+func (t trouble) wait(ctx context.Context) bool {
+	if t.delay > 0 {
+		timer := time.NewTimer(t.delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return false
+		}
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
+	for _, held := range t.holds {
+		select {
+		case <-held:
+		case <-ctx.Done():
+			return false
+		}
 	}
+	return true
 }
 
 func (p *Provider) now() (Knobs, Keys) {

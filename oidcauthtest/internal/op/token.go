@@ -73,16 +73,10 @@ func (p *Provider) authenticated(w http.ResponseWriter, r *http.Request) bool {
 // An issue is one answer with tokens that is being made.
 type issue struct {
 	*grant
-	knobs                   Knobs
-	granted, access, renews string // scope, access token, refresh token
-	lifetime                time.Duration
-	login                   bool // and not a refresh
-}
-
-// accessToken is good until it expires or its grant ends.
-type accessToken struct {
-	grant   *grant
-	expires time.Time
+	knobs          Knobs
+	target         target
+	access, renews string // access token, refresh token
+	login          bool   // and not a refresh
 }
 
 func (p *Provider) exchange(w http.ResponseWriter, r *http.Request) {
@@ -114,37 +108,7 @@ func (p *Provider) redeem(form url.Values) (tokens *issue, problem string) {
 	case base64.RawURLEncoding.EncodeToString(sum[:]) != g.challenge || form.Get("redirect_uri") != g.redirectURI:
 		return nil, "code_verifier or redirect_uri does not match"
 	}
-	return p.issue(g, g.scope, true), ""
-}
-
-func (p *Provider) refreshed(w http.ResponseWriter, r *http.Request) {
-	tokens, code := p.renew(r.PostForm)
-	if code != "" {
-		refuse(w, code, "unknown, revoked or reused refresh token, or more scope than was granted")
-		return
-	}
-	p.send(w, tokens)
-}
-
-// renew uses a refresh token.
-func (p *Provider) renew(form url.Values) (tokens *issue, errorCode string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	token := form.Get("refresh_token")
-	g := p.refresh[token]
-	if g == nil || g.revoked {
-		return nil, "invalid_grant"
-	}
-	scope := cmp.Or(form.Get("scope"), g.scope)
-	if !covers(g.scope, scope) {
-		return nil, "invalid_scope" // RFC 6749 6
-	}
-	overlap := p.knobs.ReuseOverlap
-	if token != g.newest && (token != g.previous || overlap == 0 || time.Since(g.rotated) > overlap) {
-		g.revoked = true // reuse: the whole family goes (RFC 9700 4.14.2)
-		return nil, "invalid_grant"
-	}
-	return p.issue(g, scope, false), ""
+	return p.issue(g, target{g.audience, g.scope}, true), ""
 }
 
 // covers reports whether all of asked was granted.
@@ -153,30 +117,17 @@ func covers(granted, asked string) bool {
 	return !slices.ContainsFunc(strings.Fields(asked), func(scope string) bool { return !slices.Contains(have, scope) })
 }
 
-// issue makes an access token, and a refresh token unless there is to be none. p.mu is held: nothing may come between
-// the check of a refresh token and its rotation.
-func (p *Provider) issue(g *grant, scope string, login bool) *issue {
-	k := p.knobs
-	i := &issue{grant: g, knobs: k, granted: scope, login: login, lifetime: cmp.Or(k.AccessTokenLifetime, time.Hour)}
-	i.access = "at-" + random() + random()
-	p.access[i.access] = accessToken{g, time.Now().Add(i.lifetime)}
-	if !covers(g.scope, "offline_access") || k.OmitRefreshToken || !login && k.KeepRefreshTokens {
-		return i
-	}
-	i.renews = "rt-" + random() + random()
-	if k.OddRefreshTokens {
-		i.renews = "rt " + random() + ` !"#$%&'()*+,-./:;<=>?@[\]^_{|}~ ` + random()
-	}
-	g.previous, g.rotated, g.newest = g.newest, time.Now(), i.renews
-	p.refresh[i.renews] = g
-	return i
-}
-
 // send answers with tokens (RFC 6749 5.1).
 func (p *Provider) send(w http.ResponseWriter, i *issue) {
-	response := map[string]any{"access_token": i.access, "token_type": "Bearer", "scope": i.granted}
+	lifetime := cmp.Or(i.knobs.AccessTokenLifetime, time.Hour)
+	var err error
+	if i.access, err = p.newAccessToken(i, lifetime); err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	response := map[string]any{"access_token": i.access, "token_type": "Bearer", "scope": i.target.scope}
 	if !i.knobs.OmitExpiresIn {
-		response["expires_in"] = int(i.lifetime / time.Second)
+		response["expires_in"] = int(lifetime / time.Second)
 	}
 	if i.renews != "" {
 		response["refresh_token"] = i.renews
@@ -242,18 +193,6 @@ func halfHash(alg, token string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// bearer is the grant of r's access token, nil if it is no good.
-func (p *Provider) bearer(r *http.Request) *grant {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	t := p.access[token]
-	if !ok || t.grant == nil || t.grant.revoked || !time.Now().Before(t.expires) || r.Form.Has("access_token") {
-		return nil
-	}
-	return t.grant
-}
-
 // userInfo is the UserInfo endpoint (OpenID Connect Core 5.3).
 func (p *Provider) userInfo(w http.ResponseWriter, r *http.Request) {
 	g := p.bearer(r)
@@ -294,20 +233,6 @@ var scopeOf = map[string]string{
 	"birthdate": "profile", "zoneinfo": "profile", "locale": "profile", "updated_at": "profile",
 	"email": "email", "email_verified": "email", "address": "address", "phone_number": "phone",
 	"phone_number_verified": "phone",
-}
-
-// revoke is the revocation endpoint (RFC 7009).
-func (p *Provider) revoke(w http.ResponseWriter, r *http.Request) {
-	if !p.clientRequest(w, r) {
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if g := p.refresh[r.PostForm.Get("token")]; g != nil {
-		g.revoked = true
-	}
-	delete(p.access, r.PostForm.Get("token"))
-	w.WriteHeader(http.StatusOK)
 }
 
 func refuse(w http.ResponseWriter, code, description string) {
