@@ -63,7 +63,9 @@ type Client struct {
 	returnTo    *returnto.Policy
 	crossOrigin *http.CrossOriginProtection
 	callbacks   ledger.Once[*Session] // by state
-	tasks       *semaphore.Weighted   // revocations under way
+	ledger      *ledger.Ledger[*granted]
+	transport   http.RoundTripper   // to APIs
+	tasks       *semaphore.Weighted // revocations and grants under way
 }
 
 // New checks o as a whole and returns every mistake in it as joined [*ConfigError] values. It does no I/O and starts no
@@ -101,6 +103,13 @@ func New(o Options) (*Client, error) {
 		Public: o.PublicClient, SigningAlgs: o.IDTokenSigningAlgs, UserInfoSigningAlg: o.UserInfoSigningAlg,
 		TrustedAudience: o.TrustedAudiences, AllowHTTP: o.InsecureAllowHTTP, HTTPClient: o.HTTPClient,
 	})
+	c.ledger = &ledger.Ledger[*granted]{
+		Go:   c.background,
+		Late: func(ctx context.Context, g *granted) { c.revoke(ctx, g.Refresh) }, // S23
+	}
+	if c.transport = idp.DefaultHTTPClient().Transport; o.HTTPClient != nil {
+		c.transport = cmp.Or(o.HTTPClient.Transport, http.DefaultTransport)
+	}
 	c.cookies = cookie.NewSet(cookie.SetOptions{
 		Session: cookie.Attributes{
 			Name: o.Cookie.Name, Domain: o.Cookie.Domain, SameSite: o.Cookie.SameSite,
@@ -124,7 +133,7 @@ func (c *Client) Discover(ctx context.Context) error {
 	return providerError(err)
 }
 
-// Close waits for revocations under way, until ctx ends. Call it after the server's Shutdown.
+// Close waits for refreshes and revocations under way, until ctx ends. Call it after the server's Shutdown.
 func (c *Client) Close(ctx context.Context) error {
 	if c.tasks.TryAcquire(maxTasks) || c.tasks.Acquire(ctx, maxTasks) == nil {
 		c.tasks.Release(maxTasks)
@@ -173,6 +182,10 @@ func (c *Client) RequireAuthAPI(next http.Handler) http.Handler {
 type RequireOptions struct {
 	// API answers 401 where a page would be sent to the login.
 	API bool
+	// FreshFor refreshes the login's access token before the handler runs if less than this is left of it (but not of more
+	// than half its lifetime): for handlers that stream, since nothing can be refreshed once the header is out. While the
+	// provider cannot be reached a token that is still valid will do. 0 leaves it to the handler.
+	FreshFor time.Duration
 	// Check may refuse a session: with ErrLoginRequired the user logs in again, an *Error says itself how it is
 	// answered, any other is 403, and so is ErrLoginRequired on a page that asked for a login in the last five minutes.
 	Check func(*http.Request, *Session) error
@@ -183,6 +196,9 @@ type RequireOptions struct {
 // RequireAuthWith is [Client.RequireAuth] with options. It panics if o is contradictory, as ServeMux does for a bad
 // pattern.
 func (c *Client) RequireAuthWith(o RequireOptions) func(http.Handler) http.Handler {
+	if o.FreshFor < 0 {
+		panic("oidcauth: RequireOptions: FreshFor is negative")
+	}
 	if o.API && o.Login != nil {
 		panic("oidcauth: RequireOptions: an API guard starts no login; remove API or Login")
 	}
@@ -219,6 +235,12 @@ func (c *Client) admit(r *http.Request, v *visit, o *RequireOptions) (*Session, 
 		return nil, err
 	}
 	s, err := v.load()
+	if err == nil && o.FreshFor > 0 {
+		h := holder{request: r, visit: v}
+		if _, err = h.first(&TokenOptions{}, max(o.FreshFor, c.opts.TokenRefreshBuffer)); err == nil {
+			s, err = v.load()
+		}
+	}
 	if err != nil || o.Check == nil {
 		return s, err
 	}
@@ -279,11 +301,13 @@ var (
 	ErrNoSession = errors.New("oidcauth: no session")
 	// ErrLoginRequired says that only a new login helps, whether or not there is a session.
 	ErrLoginRequired = errors.New("oidcauth: login required")
+	// ErrMFARequired says that the provider gives the token only after a login with a second factor.
+	ErrMFARequired = errors.New("oidcauth: multi-factor authentication required")
 	// ErrInvalidState says that a callback belongs to no login that this browser started.
 	ErrInvalidState = errors.New("oidcauth: invalid state")
 	// ErrUnavailable says that the provider cannot be reached at the moment.
 	ErrUnavailable = errors.New("oidcauth: unavailable")
-	// ErrHeaderWritten says that a cookie was to be set after the response header had been sent.
+	// ErrHeaderWritten says that a cookie would have to be set after the response header was sent.
 	ErrHeaderWritten = errors.New("oidcauth: response header already written")
 )
 
@@ -391,8 +415,13 @@ func classify(err error) *Error {
 		e := refuse("login_required", nil)
 		e.Status = http.StatusUnauthorized // of a session, where the callback's answer of that name blames the request
 		return e
+	case errors.Is(err, ErrMFARequired):
+		return refuse("mfa_required", err)
 	case errors.Is(err, ErrUnavailable):
 		return refuse("provider_unavailable", err)
+	}
+	if _, ok := errors.AsType[*ProviderError](err); ok {
+		return refuse("refresh_failed", err)
 	}
 	return refuse("server_error", err)
 }
@@ -423,7 +452,12 @@ func (c *Client) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
 //	login.started    a login was sent to the provider
 //	login.failed     a callback ended in an error (Err)
 //	session.created  a login ended well
-//	session.ended    a session was logged out
+//	session.ended    a session was logged out, or the provider takes its refresh token no more
+//	session.refreshed         new tokens were got
+//	session.joined            a request got tokens that another request's refresh had brought
+//	session.stale_generation  the same, more than three refreshes or ten minutes late: a tab that slept, or a stolen cookie
+//	refresh.failed            no new tokens were got (Err)
+//	refresh.mismatch          a refreshed ID token says something odd, or cannot be checked now (Err)
 type Event struct {
 	Name, Route, Issuer, Subject string
 	SessionID                    string // the session's Handle

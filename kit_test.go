@@ -40,13 +40,14 @@ func newApp(t testing.TB, edit ...func(*oidcauth.Options)) *app {
 // newAppAt is [newApp] with a provider that there is already: a second process, or another application.
 func newAppAt(t testing.TB, op *oidcauthtest.Provider, edit ...func(*oidcauth.Options)) *app {
 	t.Helper()
-	a := &app{op: op, mux: http.NewServeMux(), logs: &journal{}}
+	a := &app{op: op, mux: http.NewServeMux(), logs: &journal{test: t.Name()}}
 	o := op.Options()
 	o.Logger = slog.New(slog.NewTextHandler(a.logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	o.OnEvent = func(_ context.Context, e oidcauth.Event) { a.logs.add(e) }
 	for _, f := range edit {
 		f(&o)
 	}
+	watchOptions(t, op.Issuer(), &o)
 	client, err := oidcauth.New(o)
 	if err != nil {
 		t.Fatalf("oidcauth.New: %v", err)
@@ -61,19 +62,21 @@ func newAppAt(t testing.TB, op *oidcauthtest.Provider, edit ...func(*oidcauth.Op
 	})
 	a.mux.Handle("/", page)
 	a.mux.Handle("/account", client.RequireAuth(page))
-	a.handler = client.Wrap(a.mux)
+	a.handler = tapped(t, op.Issuer(), client.Wrap(a.mux))
 	a.browser = op.NewBrowser(a.handler)
 	return a
 }
 
-// A journal keeps what was logged and the events. It is safe for concurrent use.
+// A journal keeps what was logged and the events, and lets the canaries see the log. It is safe for concurrent use.
 type journal struct {
+	test   string // whose it is
 	mu     sync.Mutex
 	text   bytes.Buffer
 	events []oidcauth.Event
 }
 
 func (j *journal) Write(b []byte) (int, error) {
+	canaries.print("log", j.test, string(b))
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.text.Write(b)

@@ -63,7 +63,8 @@ func (c *Client) LogoutURL(returnTo string) string {
 
 // Logout ends the session of r, here first and then at the provider, revokes its refresh token (RFC 7009) and writes
 // the redirect; o may be nil. If it returns an error the session is gone all the same, and nothing was written but
-// headers: pass the error to [Client.Error]. Only after [ErrHeaderWritten] the cookie is still there. Without a session
+// headers: pass the error to [Client.Error]. Only after [ErrHeaderWritten] the cookie is still there, and this process
+// takes it no more. Without a session
 // the redirect has no hints.
 func (c *Client) Logout(w http.ResponseWriter, r *http.Request, o *LogoutOptions) error {
 	if o == nil {
@@ -130,13 +131,9 @@ func (c *Client) confirmLogout(w http.ResponseWriter, query map[string]string) {
 // endSession ends the local session whatever the provider does, and then redirects (RIL-02).
 func (c *Client) endSession(w http.ResponseWriter, r *http.Request, o logoutRequest) error {
 	s, _ := c.GetSession(r) // no session is no reason not to log out at the provider
-	tokens := &cookie.Tokens{}
-	if opened, err := s.secrets(); err == nil { // a session whose tokens do not open is ended all the same
-		tokens = opened
-	}
-	c.revoke(r.Context(), tokens.Refresh)
+	tokens := c.retire(r.Context(), s)
 	if v := c.visit(r); v == nil {
-		c.cookies.Sessions.Clear(w.Header(), r.Header)
+		c.clearSession(w.Header(), r)
 	} else if err := v.set(nil, cleared); err != nil {
 		return err
 	}
@@ -247,7 +244,24 @@ func (c *Client) handleLoggedOut(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// maxTasks is how many revocations run beside requests.
+// retire ends a session in this process, so that no straggler revives it (S23), revokes its newest refresh token and
+// returns its newest tokens. Nil is no session.
+func (c *Client) retire(ctx context.Context, s *Session) *cookie.Tokens {
+	if s == nil {
+		return &cookie.Tokens{}
+	}
+	tokens := &cookie.Tokens{}
+	if opened, err := s.secrets(); err == nil { // a session whose tokens do not open is ended all the same
+		tokens = opened
+	}
+	if state, ok := c.ledger.End(s.sealed.Identity.ID); ok && state.Generation >= s.sealed.Identity.Generation {
+		tokens = &state.Tokens.Tokens
+	}
+	c.revoke(ctx, tokens.Refresh)
+	return tokens
+}
+
+// maxTasks is how many revocations and grants run beside requests.
 const maxTasks = 1000
 
 // revoke ends a refresh token at the provider, in the background: nobody waits for it, and failure changes nothing
@@ -256,16 +270,20 @@ func (c *Client) revoke(ctx context.Context, refreshToken string) {
 	if refreshToken == "" || c.opts.SkipRevocation {
 		return
 	}
-	run := func() {
+	c.background(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 		defer cancel()
 		if err := c.provider.Revoke(ctx, refreshToken, "refresh_token"); err != nil {
 			c.log(ctx, slog.LevelWarn, "refresh token not revoked", err)
 		}
-	}
+	})
+}
+
+// background runs what Close waits for.
+func (c *Client) background(task func()) {
 	if !c.tasks.TryAcquire(1) { // Close is waiting already, or very much is under way
-		run()
+		task()
 		return
 	}
-	go func() { defer c.tasks.Release(1); run() }()
+	go func() { defer c.tasks.Release(1); task() }()
 }

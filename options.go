@@ -56,11 +56,12 @@ type Options struct {
 	AuthParams         map[string]string // sent with every authorization request; none that the library sets itself
 	AllowedLoginParams []string          // query parameters of the login route to forward beside the standard ones
 	// Audience is the API that the login's access token is for. AllowedAudiences and AllowedScopes are what a login
-	// link may ask for instead of it, or beyond Scopes: nothing by default.
+	// link, or a script that asks the access-token route, may ask for beside it, or beyond Scopes: nothing by default.
 	Audience           string
 	AllowedAudiences   []string
 	AllowedScopes      []string
 	AudienceParam      AudienceParam              // default resource (RFC 8707), with Domain audience (Auth0)
+	AudienceScopes     map[string][]string        // scopes of the tokens for further audiences; see [TokenOptions]
 	TrustedAudiences   func(audience string) bool // accepted beside ClientID in an ID token; nil: none
 	IDTokenSigningAlgs []string                   // of ID tokens; default RS256; HMAC needs ClientSecret
 	// FetchUserInfo adds the claims of the UserInfo endpoint at login. UserInfoSigningAlg is the application's
@@ -96,14 +97,17 @@ type Options struct {
 	// IdleTimeout ends a session that was not used for so long. Default 24 h; negative: never.
 	// AbsoluteTimeout ends it in any case. Default 72 h.
 	IdleTimeout, AbsoluteTimeout time.Duration
+	// TokenRefreshBuffer is how much of an access token's lifetime has to be left when it is handed out. Default 10 s.
+	TokenRefreshBuffer time.Duration
 	// DropIDToken does not keep the ID token's signature, so that it cannot be sent as id_token_hint at logout. Its
 	// claims stay.
 	DropIDToken bool
 
 	ShouldRoll    func(r *http.Request) bool  // may decline to extend the idle time
 	ProfileClaims func(*Session) (any, error) // default: all claims but the protocol's own
-	// BeforeSave may set values of a session that is about to be saved at login, or refuse it with an error: the login
-	// then ends as login_denied.
+	// BeforeSave may set values of a session that is about to be saved, at login and after a refresh that changed the
+	// user's claims, or refuse it with an error: the login then ends as login_denied, and a session that was refreshed is
+	// over.
 	BeforeSave func(context.Context, *Session) error
 	// OnLogin replaces the redirect that ends a login; returnTo is checked already. An error, before anything is
 	// written, leaves no session and is answered like a route's own.
@@ -171,7 +175,10 @@ func (o Options) withDefaults() Options {
 	} {
 		*list = slices.Clone(*list)
 	}
-	o.AuthParams = maps.Clone(o.AuthParams)
+	o.AuthParams, o.AudienceScopes = maps.Clone(o.AuthParams), maps.Clone(o.AudienceScopes)
+	for audience, scopes := range o.AudienceScopes {
+		o.AudienceScopes[audience] = slices.Clone(scopes)
+	}
 	o.SessionCodecs, o.LoginCodecs = slices.Clone(o.SessionCodecs), slices.Clone(o.LoginCodecs)
 	if len(o.Scopes) == 0 {
 		o.Scopes = []string{"openid", "profile", "email", "offline_access"}
@@ -185,6 +192,7 @@ func (o Options) withDefaults() Options {
 	for route, path := range map[*string]string{
 		&o.Routes.Login: "/auth/login", &o.Routes.Callback: "/auth/callback", &o.Routes.Logout: "/auth/logout",
 		&o.Routes.LoggedOut: "/auth/logged-out", &o.Routes.Profile: "/auth/profile",
+		&o.Routes.AccessToken: "/auth/access-token",
 	} {
 		*route = cmp.Or(*route, path)
 	}
@@ -196,6 +204,7 @@ func (o Options) withDefaults() Options {
 	}
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 24*time.Hour)
 	o.AbsoluteTimeout = cmp.Or(o.AbsoluteTimeout, 72*time.Hour)
+	o.TokenRefreshBuffer = cmp.Or(o.TokenRefreshBuffer, 10*time.Second)
 	if o.ProfileClaims == nil {
 		o.ProfileClaims = userClaims
 	}
@@ -255,6 +264,9 @@ func (o *Options) validateLogin(m *mistakes) {
 		for _, scope := range scopes {
 			m.check(field, check.Scope(scope))
 		}
+	}
+	for audience, scopes := range o.AudienceScopes {
+		m.check(fmt.Sprintf("AudienceScopes[%q]", audience), check.Scopes(scopes))
 	}
 }
 
@@ -326,6 +338,9 @@ func (o *Options) validateSession(m *mistakes) {
 	}
 	if o.IdleTimeout > 0 && o.IdleTimeout < time.Second {
 		m.add("IdleTimeout", "%v is too short; negative means no idle timeout", o.IdleTimeout)
+	}
+	if o.TokenRefreshBuffer < 0 {
+		m.add("TokenRefreshBuffer", "%v is negative", o.TokenRefreshBuffer)
 	}
 	for _, codec := range o.SessionCodecs {
 		m.check("SessionCodecs", cookie.CheckCodec(codec))

@@ -42,6 +42,9 @@ type Routes struct {
 	Logout    string // /auth/logout
 	LoggedOut string // /auth/logged-out: register it as a post-logout URL to use returnTo at logout
 	Profile   string // /auth/profile
+	// AccessToken is /auth/access-token: scripts of the application get an access token here, and so does a script that
+	// was injected into it. Switch it off where [Client.Proxy] or [Client.HTTPClient] will do.
+	AccessToken string
 }
 
 // named lists the routes in the order of their fields.
@@ -52,6 +55,7 @@ func (r Routes) named() []struct{ name, path string } {
 		{"Logout", r.Logout},
 		{"LoggedOut", r.LoggedOut},
 		{"Profile", r.Profile},
+		{"AccessToken", r.AccessToken},
 	}
 }
 
@@ -70,6 +74,8 @@ func (c *Client) newRoutes() map[string]route {
 		c.opts.Routes.Logout:    {"logout", []string{"GET", "POST"}, c.handleLogout},
 		c.opts.Routes.LoggedOut: {"logged-out", []string{"GET"}, c.handleLoggedOut},
 		c.opts.Routes.Profile:   {"profile", []string{"GET", "HEAD"}, c.handleProfile},
+
+		c.opts.Routes.AccessToken: {"access-token", []string{"GET"}, c.handleAccessToken},
 	}
 	routes := map[string]route{}
 	for path, rt := range table {
@@ -309,7 +315,7 @@ func (c *Client) completeLogin(w http.ResponseWriter, r *http.Request, s *Sessio
 			if errors.Is(v.set(nil, rolls), ErrNoSession) { // the hook has logged out, and that stays
 				c.cookies.Sessions.Clear(w.Header(), r.Header)
 			}
-			c.revoke(r.Context(), s.tokens.Refresh)
+			c.retire(r.Context(), s)
 		}
 	}()
 	switch {

@@ -11,15 +11,12 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/oidcauth/oidcauth/internal/caching"
 	"github.com/oidcauth/oidcauth/internal/cookie"
-	"github.com/oidcauth/oidcauth/internal/fetch"
 	"github.com/oidcauth/oidcauth/internal/idp"
-	"github.com/oidcauth/oidcauth/internal/lateheader"
 	"github.com/oidcauth/oidcauth/internal/login"
 	"github.com/oidcauth/oidcauth/internal/page"
 )
@@ -55,6 +52,7 @@ type Session struct {
 type payload struct {
 	session Session // here to save an allocation
 	sealed  cookie.Session
+	unsaved bool // tokens are newer than what is sealed in sealed
 	edit    bool // SetValue is allowed
 	open    func(*cookie.Session) (*cookie.Tokens, error)
 	once    sync.Once
@@ -98,6 +96,56 @@ func (s *Session) secrets() (*cookie.Tokens, error) {
 		return nil, fmt.Errorf("%w: %w", ErrNoSession, s.err) // half a cookie is none, and no fault of ours
 	}
 	return s.tokens, nil
+}
+
+// newest returns s with the newest tokens that this process knows of its session, which may be s itself.
+func (c *Client) newest(ctx context.Context, s *Session) (*Session, error) {
+	id := s.sealed.Identity
+	state, newer, err := c.ledger.Newest(id.ID, id.Generation)
+	if err != nil {
+		return nil, ErrNoSession
+	}
+	if !newer {
+		return s, nil
+	}
+	g, now := state.Tokens, time.Now()
+	tokens, err := g.over(s)
+	if err != nil {
+		return nil, err
+	}
+	sealed := s.sealed
+	sealed.Identity.Generation, sealed.Identity.TokenExpiry = state.Generation, g.Access[0].Expiry
+	if g.end > 0 {
+		sealed.Identity.End = min(sealed.Identity.End, g.end)
+	}
+	if !now.Before(sealed.Identity.Ends(c.opts.IdleTimeout)) {
+		return nil, ErrNoSession
+	}
+	next := c.newSession(sealed)
+	next.unsaved = true
+	next.once.Do(func() { next.tokens = tokens })
+	if behind := state.Generation - id.Generation; behind > 3 || now.Sub(g.Issued()) > 10*time.Minute {
+		// A tab that slept, or a copy of the cookie: the provider never sees that tokens are used twice (S23).
+		c.event(ctx, "session.stale_generation", "", next, fmt.Errorf("oidcauth: tokens %d generations behind", behind))
+	} else {
+		c.event(ctx, "session.joined", "", next, nil)
+	}
+	return next, nil
+}
+
+// granted returns the tokens of s as its requests share them, with what this process remembers of them.
+func (c *Client) granted(s *Session) (*granted, error) {
+	id := &s.sealed.Identity
+	if state, _, err := c.ledger.Newest(id.ID, id.Generation); err == nil && state.Generation == id.Generation {
+		return state.Tokens, nil
+	}
+	t, err := s.secrets()
+	if err != nil {
+		return nil, err
+	}
+	g := &granted{Tokens: *t}
+	g.Values = nil // a request's own
+	return g, nil
 }
 
 // Claims decodes the claims of the ID token, and of UserInfo where it was fetched, into v, as json.Unmarshal does.
@@ -178,8 +226,8 @@ func (c *Client) maxAge(id *cookie.Identity) int {
 	return max(1, int(time.Until(id.Ends(c.opts.IdleTimeout))/time.Second))
 }
 
-// load opens the session of r's cookie. A broken, foreign or expired cookie is no session.
-func (c *Client) load(r *http.Request) (*Session, error) {
+// open opens the session of r's cookie as it is. A broken, foreign or expired cookie is no session.
+func (c *Client) open(r *http.Request) (*Session, error) {
 	var sealed cookie.Session
 	if !c.cookies.Sessions.Load(r.Header, &sealed) {
 		return nil, ErrNoSession
@@ -190,6 +238,15 @@ func (c *Client) load(r *http.Request) (*Session, error) {
 		return nil, ErrNoSession
 	}
 	return c.newSession(sealed), nil
+}
+
+// load opens the session of r's cookie, with the newest tokens that this process knows of.
+func (c *Client) load(r *http.Request) (*Session, error) {
+	s, err := c.open(r)
+	if err != nil {
+		return nil, err
+	}
+	return c.newest(r.Context(), s)
 }
 
 type (
@@ -263,7 +320,7 @@ func (c *Client) UpdateSession(w http.ResponseWriter, r *http.Request, edit func
 	if v := c.visit(r); v != nil {
 		return v.set(s, saved)
 	}
-	return c.writeSession(w.Header(), r, s.sealed)
+	return c.writeSession(w.Header(), r, s)
 }
 
 // edited returns a copy of s after edit, with its values sealed anew.
@@ -294,142 +351,43 @@ func (c *Client) draft(sealed cookie.Session, tokens *cookie.Tokens, edit func(*
 	if *s != before {
 		return nil, errors.New("oidcauth: only values of a session can be changed, with SetValue")
 	}
-	if err := c.cookies.Sessions.SetTokens(&s.sealed, tokens); err != nil {
-		return nil, fmt.Errorf("oidcauth: save session: %w", err)
+	if s.sealed, err = c.seal(s.sealed, tokens, false); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
+// seal puts tokens into sealed. What can be had again makes room if need be: the tokens of further audiences and, if
+// hint says so, the ID token, which is no more than a hint at logout (S05).
+func (c *Client) seal(sealed cookie.Session, tokens *cookie.Tokens, hint bool) (cookie.Session, error) {
+	err := c.cookies.Sessions.SetTokens(&sealed, tokens)
+	for errors.Is(err, cookie.ErrTooLarge) {
+		switch {
+		case len(tokens.Access) > 1:
+			tokens.Access = tokens.Access[:len(tokens.Access)-1]
+		case hint && tokens.IDToken != "":
+			tokens.IDToken = ""
+		default:
+			return sealed, fmt.Errorf("oidcauth: save session: %w", err)
+		}
+		err = c.cookies.Sessions.SetTokens(&sealed, tokens)
+	}
+	return sealed, err
+}
+
 // writeSession sets the session cookie on a response whose header can still be changed.
-func (c *Client) writeSession(h http.Header, r *http.Request, sealed cookie.Session) error {
+func (c *Client) writeSession(h http.Header, r *http.Request, s *Session) error {
+	sealed := s.sealed
+	if s.unsaved {
+		tokens := *s.tokens
+		var err error
+		if sealed, err = c.seal(sealed, &tokens, true); err != nil {
+			return err
+		}
+	}
 	if err := c.cookies.Sessions.Write(h, r.Header, &sealed, c.maxAge(&sealed.Identity)); err != nil {
 		return fmt.Errorf("oidcauth: save session: %w", err)
 	}
 	caching.Forbid(h)
 	return nil
-}
-
-// A visit is what one Client knows of one request below Wrap or a guard: its session, and what becomes of the session's
-// cookie when the response header is written, which is as late as possible so that nothing older overwrites something
-// newer.
-type visit struct {
-	client  *Client
-	request *http.Request
-	header  http.Header // of the response
-
-	mu      sync.Mutex
-	session *Session // nil: none
-	fate    fate
-	guarded bool
-	out     bool // the header is written
-}
-
-type fate byte
-
-const (
-	rolls   fate = iota // extended if due
-	saved               // written, by UpdateSession
-	cleared             // deleted, by Logout
-)
-
-func (c *Client) visit(r *http.Request) *visit {
-	v, _ := r.Context().Value(visitKey{c}).(*visit)
-	if v != nil && !c.cookies.Sessions.Same(v.request.Header, r.Header) {
-		return nil // another request, made with this one's context
-	}
-	return v
-}
-
-// enter returns r's visit and what to go on with. True says that the visit begins here: a handler that wrote nothing
-// leaves it to the caller to call writeHeader.
-func (c *Client) enter(w http.ResponseWriter, r *http.Request) (*visit, http.ResponseWriter, *http.Request, bool) {
-	if v := c.visit(r); v != nil {
-		return v, w, r, false
-	}
-	v := &visit{client: c, request: r, header: w.Header()}
-	v.session, _ = c.load(r) // the error is that there is none
-	return v, lateheader.Wrap(w, v.writeHeader), r.WithContext(context.WithValue(r.Context(), visitKey{c}, v)), true
-}
-
-func (v *visit) load() (*Session, error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if v.session == nil {
-		return nil, ErrNoSession
-	}
-	return v.session, nil
-}
-
-// set decides what becomes of the cookie. What was logged out stays out.
-func (v *visit) set(s *Session, f fate) error {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	switch {
-	case v.out:
-		return ErrHeaderWritten
-	case v.fate == cleared && f != cleared:
-		return ErrNoSession
-	}
-	v.session, v.fate = s, f
-	return nil
-}
-
-// guard keeps the response out of shared caches, also if the handler sets headers of its own (S12).
-func (v *visit) guard(h http.Header) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.guarded = true
-	h.Set("Cache-Control", "private, no-store")
-	caching.VaryCookie(h)
-}
-
-// writeHeader is called when the response header is about to be written, with the status it will have.
-func (v *visit) writeHeader(status int) {
-	if status < 200 && status != http.StatusSwitchingProtocols {
-		return // informational; the header proper is still to come
-	}
-	v.mu.Lock()
-	first, fate, s, guarded := !v.out, v.fate, v.session, v.guarded
-	v.out = true
-	v.mu.Unlock()
-	if !first {
-		return
-	}
-	if status != http.StatusNotModified { // a cache would add a 304's cookie to the response that it has stored (S12)
-		v.client.settle(v.header, v.request, s, fate)
-	}
-	if guarded {
-		caching.Restrict(v.header)
-	}
-}
-
-// settle writes what is to become of r's session cookie into the response header h.
-func (c *Client) settle(h http.Header, r *http.Request, s *Session, fate fate) {
-	if fate == cleared {
-		c.cookies.Sessions.Clear(h, r.Header)
-		caching.Forbid(h)
-		return
-	}
-	if s == nil || fate == rolls && slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {
-		return // a handler with a copy of the request has decided already
-	}
-	sealed, due := s.sealed, c.rollDue(r, &s.sealed)
-	if due {
-		sealed.Identity.Seen = time.Now().Unix()
-	}
-	if !due && fate == rolls {
-		return
-	}
-	if err := c.writeSession(h, r, sealed); err != nil {
-		c.log(r.Context(), slog.LevelError, "session cookie not written", err)
-	}
-}
-
-// rollDue says whether the response to r extends the session's idle time. What an older secret sealed is due at once.
-func (c *Client) rollDue(r *http.Request, sealed *cookie.Session) bool {
-	if r.Method == http.MethodHead || fetch.IsPrefetch(r) {
-		return false
-	}
-	due := sealed.Stale || sealed.Identity.Due(c.opts.IdleTimeout)
-	return due && (c.opts.ShouldRoll == nil || c.opts.ShouldRoll(r))
 }

@@ -1,0 +1,212 @@
+package oidcauth
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/oidcauth/oidcauth/internal/caching"
+	"github.com/oidcauth/oidcauth/internal/cookie"
+	"github.com/oidcauth/oidcauth/internal/fetch"
+	"github.com/oidcauth/oidcauth/internal/lateheader"
+)
+
+// A visit is what one Client knows of one request below Wrap or a guard: its session, and what becomes of the session's
+// cookie when the response header is written, which is as late as possible so that nothing older overwrites something
+// newer.
+type visit struct {
+	client  *Client
+	request *http.Request
+	header  http.Header // of the response
+
+	mu      sync.Mutex
+	came    *Session          // as the request's cookie has it
+	session *Session          // nil: none
+	handed  map[string]string // the last access token handed out, by what it is for
+	fate    fate
+	guarded bool
+	out     bool // the header is written
+}
+
+type fate byte
+
+const (
+	rolls   fate = iota // extended if due
+	adopts              // written if there are newer tokens than its own
+	saved               // written, by UpdateSession
+	cleared             // deleted, by Logout
+)
+
+func (c *Client) visit(r *http.Request) *visit {
+	v, _ := r.Context().Value(visitKey{c}).(*visit)
+	if v != nil && !c.cookies.Sessions.Same(v.request.Header, r.Header) {
+		return nil // another request, made with this one's context
+	}
+	return v
+}
+
+// enter returns r's visit and what to go on with. True says that the visit begins here: a handler that wrote nothing
+// leaves it to the caller to call writeHeader.
+func (c *Client) enter(w http.ResponseWriter, r *http.Request) (*visit, http.ResponseWriter, *http.Request, bool) {
+	if v := c.visit(r); v != nil {
+		return v, w, r, false
+	}
+	v := c.newVisit(w, r)
+	return v, lateheader.Wrap(w, v.writeHeader), r.WithContext(context.WithValue(r.Context(), visitKey{c}, v)), true
+}
+
+func (c *Client) newVisit(w http.ResponseWriter, r *http.Request) *visit {
+	v := &visit{client: c, request: r, header: w.Header()}
+	v.came, _ = c.open(r) // the error is that there is none
+	v.session = v.came
+	return v
+}
+
+// load returns the session with its newest tokens.
+func (v *visit) load() (*Session, error) {
+	v.mu.Lock()
+	s := v.session
+	v.mu.Unlock()
+	if s == nil {
+		return nil, ErrNoSession
+	}
+	next, err := v.client.newest(v.request.Context(), s) // which may call a hook
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.session == s {
+		v.session = next
+	}
+	return next, err
+}
+
+// arrived returns the session as the request's cookie has it, or as it was made in this request.
+func (v *visit) arrived() *Session {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.came
+}
+
+// open says whether a cookie can still be set.
+func (v *visit) open() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return !v.out && v.fate != cleared
+}
+
+// handOut notes which token the request got last for key, and returns the one before.
+func (v *visit) handOut(key, token string) (before string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	before = v.handed[key]
+	if token != "" {
+		if v.handed == nil {
+			v.handed = map[string]string{}
+		}
+		v.handed[key] = token
+	}
+	return before
+}
+
+// set decides what becomes of the cookie. What was logged out stays out.
+func (v *visit) set(s *Session, f fate) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case v.out:
+		return ErrHeaderWritten
+	case v.fate == cleared && f != cleared:
+		return ErrNoSession
+	}
+	if s != nil && (v.came == nil || v.came.sealed.Identity.ID != s.sealed.Identity.ID) {
+		v.came = s // a new login
+	}
+	v.session, v.fate = s, f
+	return nil
+}
+
+// guard keeps the response out of shared caches, also if the handler sets headers of its own (S12).
+func (v *visit) guard(h http.Header) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.guarded = true
+	h.Set("Cache-Control", "private, no-store")
+	caching.VaryCookie(h)
+}
+
+// writeHeader is called when the response header is about to be written, with the status it will have.
+func (v *visit) writeHeader(status int) {
+	if status < 200 && status != http.StatusSwitchingProtocols {
+		return // informational; the header proper is still to come
+	}
+	v.mu.Lock()
+	first, fate, s, guarded := !v.out, v.fate, v.session, v.guarded
+	v.out = true
+	v.mu.Unlock()
+	if !first {
+		return
+	}
+	if status != http.StatusNotModified { // a cache would add a 304's cookie to the response that it has stored (S12)
+		v.client.settle(v.header, v.request, s, fate)
+	}
+	if guarded {
+		caching.Restrict(v.header)
+	}
+}
+
+// settle writes what is to become of r's session cookie into the response header h. It never carries older tokens than
+// this process knows of, however long the response took (S03).
+func (c *Client) settle(h http.Header, r *http.Request, s *Session, fate fate) {
+	if fate == cleared {
+		c.clearSession(h, r)
+		return
+	}
+	if s == nil || fate == rolls && slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {
+		return // a handler with a copy of the request has decided already
+	}
+	s, err := c.newest(r.Context(), s)
+	if err != nil {
+		return // ended meanwhile; deleting the cookie might meet the one of a new login
+	}
+	due := fate != adopts && c.rollDue(r, &s.sealed)
+	if !due && fate != saved && !s.unsaved {
+		return
+	}
+	if due {
+		s = c.rolled(s)
+	}
+	if err := c.writeSession(h, r, s); err != nil {
+		c.log(r.Context(), slog.LevelError, "session cookie not written", err)
+	}
+}
+
+// rolled returns a copy of s that was used now.
+func (c *Client) rolled(s *Session) *Session {
+	sealed := s.sealed
+	sealed.Identity.Seen = time.Now().Unix()
+	next := c.newSession(sealed)
+	next.unsaved, next.tokens = s.unsaved, s.tokens
+	return next
+}
+
+func (c *Client) clearSession(h http.Header, r *http.Request) {
+	c.cookies.Sessions.Clear(h, r.Header)
+	caching.Forbid(h)
+}
+
+// rollDue says whether the response to r extends the session's idle time. What an older secret sealed is due at once.
+func (c *Client) rollDue(r *http.Request, sealed *cookie.Session) bool {
+	if r.Method == http.MethodHead || fetch.IsPrefetch(r) {
+		return false
+	}
+	id, idle := &sealed.Identity, c.opts.IdleTimeout
+	if expiry := time.Unix(id.TokenExpiry, 0); id.TokenExpiry != 0 && time.Until(expiry) < c.opts.TokenRefreshBuffer {
+		// A refresh is to come and will write the cookie, and a roll would only compete with it (S03). It waits twice as
+		// long, and no longer: an application that never asks for tokens must not lose its sessions over this.
+		idle *= 2
+	}
+	due := sealed.Stale || id.Due(idle)
+	return due && (c.opts.ShouldRoll == nil || c.opts.ShouldRoll(r))
+}
