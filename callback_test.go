@@ -540,14 +540,13 @@ func TestUnusualAnswersThatAreAccepted(t *testing.T) { // OIDC-10, ISS-02, lesso
 
 func TestWhatWasAskedForIsCheckedWhateverTheBrowserSent(t *testing.T) { // OIDC-23, lesson 25, S47
 	t.Parallel()
-	old := oidcauthtest.User{Subject: "alice", At: time.Now().Add(-time.Hour)}
-	recent := oidcauthtest.User{Subject: "alice", At: time.Now().Add(-20 * time.Second)}
+	const old, recent = time.Hour, 20 * time.Second
 	unknown := claiming("auth_time", nil)
 	member := func(name string, value any) func(*app) { return claiming(name, value) }
 	tests := []struct {
 		name   string
 		link   string
-		user   oidcauthtest.User
+		ago    time.Duration // since the authentication
 		change func(*app)
 		denied bool
 	}{
@@ -556,7 +555,7 @@ func TestWhatWasAskedForIsCheckedWhateverTheBrowserSent(t *testing.T) { // OIDC-
 		{"prompt=login with an older authentication", "prompt=login", old, nil, true},
 		{"prompt=login among others with an older authentication", "prompt=consent+login", old, nil, true},
 		{"prompt=login with one of 20 s before, within the leeway", "prompt=login", recent, nil, false},
-		{"prompt=login with a new one", "prompt=login", oidcauthtest.Alice, nil, false},
+		{"prompt=login with a new one", "prompt=login", 0, nil, false},
 		{"prompt=login where the provider does not say", "prompt=login", old, unknown, false},
 		{"prompt=consent with an older authentication", "prompt=consent", old, nil, false},
 
@@ -575,7 +574,11 @@ func TestWhatWasAskedForIsCheckedWhateverTheBrowserSent(t *testing.T) { // OIDC-
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			a := newApp(t)
-			a.op.SetUser(tt.user)
+			user := oidcauthtest.Alice
+			if tt.ago > 0 {
+				user.At = time.Now().Add(-tt.ago)
+			}
+			a.op.SetUser(user)
 			if tt.change != nil {
 				tt.change(a)
 			}

@@ -283,7 +283,9 @@ func TestConformanceWhatTheSuiteLeavesUnchecked(t *testing.T) {
 			a.op.Change(func(k *oidcauthtest.Knobs) { k.EditIDToken = func(claims map[string]any) { claims[name] = value } })
 		}
 	}
-	ago := func(name string, d time.Duration) func(*app) { return set(name, time.Now().Add(-d).Unix()) }
+	ago := func(name string, d time.Duration) func(*app) { // counted from the login: parallel tests wait for each other
+		return func(a *app) { set(name, time.Now().Add(-d).Unix())(a) }
+	}
 	trusting := func(o *oidcauth.Options) {
 		o.TrustedAudiences = func(audience string) bool { return audience == "another" }
 	}

@@ -50,19 +50,23 @@ func TestAccessTokensAreForAnAudience(t *testing.T) { // RFC 8707
 		{"of the login, as a resource", set("resource", "r"), nil, [2]string{"alice at r" + scope, "alice at r" + scope}},
 		{"both", both, nil, [2]string{"alice at r" + scope, "alice at r" + scope}},
 		{
-			"of the refresh", set("audience", "a"), []string{"audience", "b", "scope", "read write"},
+			"of the refresh", set("audience", "a"),
+			[]string{"audience", "b", "scope", "read write"},
 			[2]string{"alice at a" + scope, "alice at b for read write"},
 		},
 		{
-			"of the refresh, as a resource", nil, []string{"resource", "r", "scope", "read"},
+			"of the refresh, as a resource", nil,
+			[]string{"resource", "r", "scope", "read"},
 			[2]string{own + scope, "alice at r for read"},
 		},
 		{
-			"of the refresh, without scope", nil, []string{"audience", "b"},
+			"of the refresh, without scope", nil,
+			[]string{"audience", "b"},
 			[2]string{own + scope, "alice at b" + scope},
 		},
 		{
-			"of the login again", set("audience", "a"), []string{"audience", "a", "scope", "openid"},
+			"of the login again", set("audience", "a"),
+			[]string{"audience", "a", "scope", "openid"},
 			[2]string{"alice at a" + scope, "alice at a for openid"},
 		},
 	}
