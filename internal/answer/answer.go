@@ -24,7 +24,7 @@ var answers = map[string]answer{
 
 	"unauthenticated":      {http.StatusUnauthorized, "You are not signed in."},
 	"forbidden":            {http.StatusForbidden, "You do not have access to this page."},
-	"cross_origin_request": {http.StatusForbidden, "The request came from another site."},
+	"cross_origin_request": {http.StatusForbidden, "The request does not come from a page of this site."},
 
 	"invalid_issuer":   {http.StatusBadRequest, malformed},
 	"invalid_response": {http.StatusBadRequest, malformed},
