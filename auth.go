@@ -107,7 +107,7 @@ func New(o Options) (*Client, error) {
 		Go:   c.background,
 		Late: func(ctx context.Context, g *granted) { c.revoke(ctx, g.Refresh) }, // S23
 	}
-	if c.transport = idp.DefaultHTTPClient().Transport; o.HTTPClient != nil {
+	if c.transport = idp.DefaultTransport(64); o.HTTPClient != nil {
 		c.transport = cmp.Or(o.HTTPClient.Transport, http.DefaultTransport)
 	}
 	c.cookies = cookie.NewSet(cookie.SetOptions{

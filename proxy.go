@@ -215,7 +215,9 @@ func (p *proxy) clean(h http.Header, resp *http.Response, target *url.URL) error
 	}
 	caching.Restrict(resp.Header) // the API may allow the browser's own cache
 	for name := range resp.Header {
-		h.Del(name) // what stands there from us or a middleware would be added to
+		if name != "Vary" {
+			h.Del(name) // what stands there from us or a middleware would be added to
+		}
 	}
 	return nil
 }

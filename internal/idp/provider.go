@@ -130,19 +130,24 @@ func New(cfg Config) *Provider {
 // DefaultHTTPClient returns a new client with TLS 1.2 or better, no cookie jar, no redirects and no Timeout: each call
 // has its own deadline.
 func DefaultHTTPClient() *http.Client {
-	dialer := &net.Dialer{Timeout: callTimeout, KeepAlive: 30 * time.Second}
 	return &http.Client{
-		Transport: &http.Transport{
-			Proxy:               http.ProxyFromEnvironment,
-			DialContext:         dialer.DialContext,
-			TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout: callTimeout,
-			ForceAttemptHTTP2:   true,
-			MaxIdleConns:        16,
-			MaxIdleConnsPerHost: 8,
-			IdleConnTimeout:     90 * time.Second,
-		},
+		Transport:     DefaultTransport(8),
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// DefaultTransport returns a new transport with TLS 1.2 or better, which keeps so many idle connections to each host.
+func DefaultTransport(idle int) *http.Transport {
+	dialer := &net.Dialer{Timeout: callTimeout, KeepAlive: 30 * time.Second}
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: callTimeout,
+		ForceAttemptHTTP2:   true,
+		MaxIdleConns:        16 * idle,
+		MaxIdleConnsPerHost: idle,
+		IdleConnTimeout:     90 * time.Second,
 	}
 }
 
