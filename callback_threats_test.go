@@ -322,8 +322,8 @@ func TestEveryLoginIsANewSession(t *testing.T) { // THR-11, S38
 			t.Fatal(err)
 		}
 	}
-	a.browser.SignIn(oidcauthtest.Alice)
 	planted, _ := current(attacker)
+	a.browser.SignIn(oidcauthtest.Alice)
 	first, cart := current(a.browser)
 	if first == planted || cart != "" {
 		t.Errorf("after a login over another's session its id is kept: %t, and the cart is %q", first == planted, cart)

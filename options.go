@@ -107,7 +107,7 @@ type Options struct {
 	ProfileClaims func(*Session) (any, error) // default: all claims but the protocol's own
 	// BeforeSave may set values of a session that is about to be saved, at login and after a refresh that changed the
 	// user's claims, or refuse it with an error: the login then ends as login_denied, and a session that was refreshed is
-	// over.
+	// over. Its context ends after ten seconds.
 	BeforeSave func(context.Context, *Session) error
 	// OnLogin replaces the redirect that ends a login; returnTo is checked already. An error, before anything is
 	// written, leaves no session and is answered like a route's own.

@@ -16,10 +16,34 @@ import (
 
 // granted are the tokens of a session since its last grant, which its requests share. They are never changed.
 type granted struct {
-	cookie.Tokens                // of Values those that BeforeSave set at a refresh, nil ones to be deleted
-	end           int64          // of the session, 0 if no refresh has said so
-	refused       map[string]int // by audience: how many tokens in a row an API has refused
-	probed        time.Time      // when the login's own was last tried for want of better knowledge; for grants alone
+	cookie.Tokens                   // without values, which each request has of its own
+	changes       map[string]change // of values, by BeforeSave
+	end           int64             // of the session, 0 if no refresh has said so
+	refused       map[string]int    // by audience: how many tokens in a row an API has refused
+	probed        time.Time         // when the login's own was last tried for want of better knowledge; for grants alone
+}
+
+// change is a value that BeforeSave set at a refresh, nil if it deleted it.
+type change struct {
+	value      []byte
+	generation uint64 // that the refresh began
+}
+
+// over returns the tokens of g with the values of s, and what has been changed of these since the tokens of s.
+func (g *granted) over(s *Session) (*cookie.Tokens, error) {
+	own, err := s.secrets()
+	if err != nil {
+		return nil, err
+	}
+	changes := map[string][]byte{}
+	for key, c := range g.changes {
+		if c.generation > s.sealed.Identity.Generation {
+			changes[key] = c.value
+		}
+	}
+	tokens := g.Tokens
+	tokens.Values = cookie.Change(own.Values, changes)
+	return &tokens, nil
 }
 
 // tooYoung says whether a is so new that another one would be refused as well: less than 30 seconds old, or after two
@@ -29,18 +53,45 @@ func (g *granted) tooYoung(a *cookie.AccessToken) bool {
 	if g.refused[a.Audience] >= 2 {
 		wait = 5 * time.Minute
 	}
-	return time.Since(time.Unix(a.Issued, 0)) < wait
+	age := time.Since(time.Unix(a.Issued, 0))
+	return 0 <= age && age < wait // a clock that was set back must not keep it young
 }
 
 // errOver says of an ErrLoginRequired that the session has ended with it.
 var errOver = errors.New("the session has ended")
 
-// grant spends the refresh token of g. It runs once for all requests that wait, and after they have gone.
-func (c *Client) grant(ctx context.Context, s *Session, g *granted, w want, refused bool) ledger.Result[*granted] {
-	next, err := c.refresh(ctx, s, g, w, refused)
-	result := ledger.Result[*granted]{Tokens: next, Changed: next != nil, Err: err}
+// over is the error of a session that cannot go on.
+func over(cause error) error { return fmt.Errorf("%w: %w: %w", ErrLoginRequired, errOver, cause) }
+
+// An attempt is one use of a session's refresh token. It runs once for all requests that wait, and after they have gone.
+type attempt struct {
+	*Client
+	ctx     context.Context
+	session *Session // of the request that began it
+	state   ledger.State[*granted]
+	want    want
+	refused bool // an API has refused the token at hand
+	events  []func()
+}
+
+// tell notes an event for when the outcome is saved: no hook must stand between a grant and that.
+func (a *attempt) tell(name string, err error) {
+	a.events = append(a.events, func() { a.event(a.ctx, name, "", a.session, err) })
+}
+
+// run spends the refresh token and says what came of it.
+func (a *attempt) run() (result ledger.Result[*granted]) {
+	defer func() {
+		result.After = func() {
+			for _, tell := range a.events {
+				tell()
+			}
+		}
+	}()
+	next, err := a.refresh()
+	result = ledger.Result[*granted]{Tokens: next, Changed: next != nil, Err: err}
 	if err == nil {
-		c.event(ctx, "session.refreshed", "", s, nil)
+		a.tell("session.refreshed", nil)
 		return result
 	}
 	e, answered := errors.AsType[*idp.Error](err)
@@ -50,31 +101,37 @@ func (c *Client) grant(ctx context.Context, s *Session, g *granted, w want, refu
 	case errors.Is(err, cookie.ErrTooLarge):
 		result.Err = refuse("session_too_large", err)
 	case answered && !errors.Is(err, idp.ErrUnreachable):
-		result = c.refused(ctx, s, g, w, e)
+		told := len(a.events)
+		if result = a.answered(e); result.Dead && len(a.events) > told {
+			return result // the probe has told all
+		}
 	default: // perhaps it has been carried out: the session stays, and it is tried again later (S05)
 		result.Outage, result.Err = next == nil, loginError("refresh_failed", err)
 	}
-	c.event(ctx, "refresh.failed", "", s, result.Err)
+	a.tell("refresh.failed", result.Err)
 	if result.Dead {
-		c.event(ctx, "session.ended", "", s, nil)
+		a.tell("session.ended", nil)
 	}
 	return result
 }
 
-// refused says what an error response means (S16).
-func (c *Client) refused(ctx context.Context, s *Session, g *granted, w want, e *idp.Error) ledger.Result[*granted] {
-	err := providerError(e)
+// answered says what an error response means (S16).
+func (a *attempt) answered(e *idp.Error) ledger.Result[*granted] {
+	err, g := providerError(e), a.state.Tokens
 	switch e.Kind() {
 	case idp.Ended:
-		if w.own {
-			return ledger.Result[*granted]{Dead: true, Err: fmt.Errorf("%w: %w: %w", ErrLoginRequired, errOver, err)}
+		if a.want.own {
+			return ledger.Result[*granted]{Dead: true, Err: over(err)}
 		}
 		if time.Since(g.Issued()) < time.Minute || time.Since(g.probed) < time.Minute {
 			break
 		}
 		g.probed = time.Now()
 		// Of this audience alone, or of all? The login's own tells.
-		if own := c.grant(ctx, s, g, c.want(g.Access, &TokenOptions{}, 0), false); own.Dead || own.Changed {
+		probe := *a
+		probe.want, probe.refused = a.want.loginsOwn(g.Access), false
+		own := probe.run()
+		if a.events = probe.events; own.Dead || own.Changed {
 			own.Err = cmp.Or(own.Err, err)
 			return own
 		}
@@ -86,84 +143,81 @@ func (c *Client) refused(ctx context.Context, s *Session, g *granted, w want, e 
 	return ledger.Result[*granted]{Err: err}
 }
 
-// refresh asks the provider for the tokens that follow those of g. With an error it returns tokens only if the provider
-// has replaced the refresh token all the same.
-func (c *Client) refresh(ctx context.Context, s *Session, g *granted, w want, refused bool) (*granted, error) {
+// refresh asks the provider for the tokens that follow. With an error it returns tokens only if the provider has
+// replaced the refresh token all the same.
+func (a *attempt) refresh() (*granted, error) {
+	g, w := a.state.Tokens, a.want
 	request := idp.RefreshRequest{
-		RefreshToken: g.Refresh, Scope: w.Scope, AudienceParam: string(c.opts.AudienceParam), Audience: w.Audience,
+		RefreshToken: g.Refresh, Scope: w.Scope, AudienceParam: string(a.opts.AudienceParam), Audience: w.Audience,
 	}
 	if w.own {
 		request.Scope = "" // which means what was granted at the login (RFC 6749 6)
 	}
-	t, err := c.provider.Refresh(ctx, request)
+	t, err := a.provider.Refresh(a.ctx, request)
 	if err != nil && (t == nil || t.RefreshToken == "") {
 		return nil, err
 	}
-	next := *g
-	next.Refresh = cmp.Or(t.RefreshToken, g.Refresh) // RFT-02
+	kept := *g // but for what is spent (RFT-02)
+	kept.Refresh = cmp.Or(t.RefreshToken, g.Refresh)
 	if err != nil {
-		return &next, err
+		return &kept, err
 	}
-	if w.current { // what s has of these values is what was set last
-		own, err := s.secrets()
-		if err != nil {
-			return nil, err
-		}
-		next.Values = map[string][]byte{}
-		for key := range g.Values {
-			next.Values[key] = own.Values[key]
-		}
+	access := cookie.AccessToken{
+		Token: t.AccessToken, Type: t.TokenType, Audience: w.Audience, Scope: t.Scope, Requested: w.Scope,
+		Expiry: cookie.Unix(t.Expiry), Issued: time.Now().Unix(),
 	}
+	next := kept
+	next.Access = cookie.Renew(g.Access, access)
 	next.refused = map[string]int{}
 	maps.Copy(next.refused, g.refused)
 	next.refused[w.Audience]++
-	if !refused {
+	if !a.refused {
 		delete(next.refused, w.Audience)
 	}
-	next.Access = cookie.Renew(g.Access, cookie.AccessToken{
-		Token: t.AccessToken, Type: t.TokenType, Audience: w.Audience, Scope: t.Scope, Requested: w.Scope,
-		Expiry: cookie.Unix(t.Expiry), Issued: time.Now().Unix(),
-	})
-	if err := c.refreshClaims(ctx, s, &next, t); err != nil {
-		c.revoke(ctx, next.Refresh)
+	if err := a.takeClaims(&next, t); err != nil {
+		a.revoke(a.ctx, next.Refresh)
 		return nil, err
 	}
-	if err := c.fits(s, &next); err != nil {
-		kept := *g // but for what is spent
-		kept.Refresh = next.Refresh
-		return &kept, err
+	if !access.Lasts(0) {
+		return &next, errors.New("the provider gave an access token that has expired already")
+	}
+	tokens, err := next.over(a.session)
+	if err == nil {
+		_, err = a.seal(a.session.sealed, tokens, true)
+	}
+	if err != nil {
+		return &kept, err // what fits no cookie would be lost with this process
 	}
 	return &next, nil
 }
 
-// refreshClaims takes over the claims of a refreshed ID token (OpenID Connect Core 12.2). What is wrong in it ends the
+// takeClaims takes over the claims of a refreshed ID token (OpenID Connect Core 12.2). What is wrong in it ends the
 // session; what cannot be checked now, or is only odd, leaves the claims as they were (RFT-03, S05).
-func (c *Client) refreshClaims(ctx context.Context, s *Session, next *granted, t *idp.Tokens) (err error) {
+func (a *attempt) takeClaims(next *granted, t *idp.Tokens) (err error) {
 	if t.IDToken == "" {
 		return nil // RFT-04
 	}
-	defer func() {
-		if recover() != nil { // the old refresh token is spent, so there is no way back
-			err = fmt.Errorf("%w: %w: a hook panicked", ErrLoginRequired, errOver)
-		}
-	}()
-	id, err := c.provider.VerifyRefreshed(ctx, t.IDToken, idp.ExpectRefreshed{Subject: s.Subject, AccessToken: t.AccessToken})
-	if errors.Is(err, idp.ErrUnverified) {
-		c.event(ctx, "refresh.mismatch", "", s, err)
+	err = over(errors.New("a hook panicked")) // stays if one does: what is spent cannot be had back
+	defer func() { _ = recover() }()
+	id, verifyErr := a.provider.VerifyRefreshed(a.ctx, t.IDToken, idp.ExpectRefreshed{
+		Subject: a.session.Subject, AccessToken: t.AccessToken,
+	})
+	if errors.Is(verifyErr, idp.ErrUnverified) {
+		a.tell("refresh.mismatch", verifyErr)
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("%w: %w: %w", ErrLoginRequired, errOver, err)
+	if verifyErr != nil {
+		return over(verifyErr)
 	}
-	claims, changed, odd, err := idp.RefreshClaims(next.Claims, id.Payload)
-	if err != nil {
-		return fmt.Errorf("%w: %w: %w", ErrLoginRequired, errOver, err)
+	claims, changed, odd, claimsErr := idp.RefreshClaims(next.Claims, id.Payload)
+	if claimsErr != nil {
+		return over(claimsErr)
 	}
 	if len(odd) > 0 {
-		c.event(ctx, "refresh.mismatch", "", s, fmt.Errorf("the refreshed ID token has another %s", strings.Join(odd, ", ")))
+		a.tell("refresh.mismatch", fmt.Errorf("the refreshed ID token has another %s", strings.Join(odd, ", ")))
 	}
 	next.Claims, next.UserInfo = claims, idp.OlderUserInfo(next.UserInfo, id.Payload)
-	if next.IDToken = t.IDToken; c.opts.DropIDToken {
+	if next.IDToken = t.IDToken; a.opts.DropIDToken {
 		next.IDToken = ""
 	}
 	if !id.SessionExpiry.IsZero() {
@@ -172,47 +226,32 @@ func (c *Client) refreshClaims(ctx context.Context, s *Session, next *granted, t
 			next.end = end
 		}
 		if time.Now().Unix() >= end {
-			return fmt.Errorf("%w: %w: session_expiry has passed", ErrLoginRequired, errOver)
+			return over(errors.New("session_expiry has passed"))
 		}
 	}
-	if !changed || c.opts.BeforeSave == nil {
+	if !changed || a.opts.BeforeSave == nil {
 		return nil
 	}
-	return c.beforeSave(ctx, s, next)
+	return a.askBeforeSave(next)
 }
 
-// beforeSave lets the application see claims that have changed. What it sets is for every request of the session.
-func (c *Client) beforeSave(ctx context.Context, s *Session, next *granted) error {
-	tokens, err := next.over(s)
+// askBeforeSave lets the application see claims that have changed. What it sets is for every request of the session.
+func (a *attempt) askBeforeSave(next *granted) error {
+	tokens, err := next.over(a.session)
 	if err != nil {
 		return err
 	}
 	before := maps.Clone(tokens.Values)
-	_, err = c.draft(s.sealed, tokens, func(d *Session) error { return c.opts.BeforeSave(ctx, d) })
+	_, err = a.draft(a.session.sealed, tokens, true, a.beforeSave(a.ctx))
 	if err != nil && !errors.Is(err, cookie.ErrTooLarge) {
-		return fmt.Errorf("%w: %w: BeforeSave: %w", ErrLoginRequired, errOver, err)
+		return over(fmt.Errorf("BeforeSave: %w", err))
 	}
-	next.Values = cookie.Changes(next.Values, before, tokens.Values)
+	next.changes = maps.Clone(next.changes)
+	if next.changes == nil {
+		next.changes = map[string]change{}
+	}
+	for key, value := range cookie.Changes(before, tokens.Values) {
+		next.changes[key] = change{value, a.state.Generation + 1}
+	}
 	return nil
-}
-
-// over returns the tokens of g with the values of s, and over them those of g.
-func (g *granted) over(s *Session) (*cookie.Tokens, error) {
-	own, err := s.secrets()
-	if err != nil {
-		return nil, err
-	}
-	tokens := g.Tokens
-	tokens.Values = cookie.Change(own.Values, g.Values)
-	return &tokens, nil
-}
-
-// fits says whether the cookie takes g.
-func (c *Client) fits(s *Session, g *granted) error {
-	tokens, err := g.over(s)
-	if err != nil {
-		return err
-	}
-	_, err = c.seal(s.sealed, tokens, true)
-	return err
 }

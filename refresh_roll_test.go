@@ -226,6 +226,7 @@ func TestLogoutRevokesWhatCameWhileItBegan(t *testing.T) {
 		g.op.EditTokenResponse(func(m map[string]any) { issued = append(issued, m["refresh_token"].(string)) })
 		first := g.login()
 		_, second := g.token("?force", first)
+		synctest.Wait() // for the events so far
 		hook = func(oidcauth.Event) { g.token("?force", second) }
 		g.get("/auth/logout", first)
 		g.settle(t)

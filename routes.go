@@ -308,6 +308,7 @@ func (c *Client) completeLogin(w http.ResponseWriter, r *http.Request, s *Sessio
 		caching.Redirect(w, r, target)
 		return nil
 	}
+	old, _ := c.open(r) // as the browser has it
 	v, w, r, outermost := c.enter(w, r)
 	err := v.set(s, saved) // also over a session that a guard around this route has loaded
 	defer func() {
@@ -330,6 +331,11 @@ func (c *Client) completeLogin(w http.ResponseWriter, r *http.Request, s *Sessio
 		v.writeHeader(http.StatusOK) // if the handler wrote nothing
 	}
 	if first && err == nil {
+		if old != nil {
+			// A slow answer of the session before must not bring it back. Its refresh token stays: revoking it may end
+			// the new one's grant as well.
+			c.ledger.End(old.sealed.Identity.ID)
+		}
 		c.event(r.Context(), "session.created", "callback", s, nil)
 	}
 	return err
@@ -477,11 +483,8 @@ func (c *Client) newLogin(r *http.Request, tx *login.Transaction, s *Session, to
 		mark, _ := json.Marshal(login.Again{Page: tx.Again, At: s.CreatedAt.Unix()}) // always encodes
 		tokens.Values[againKey] = mark
 	}
-	s, err := c.draft(s.sealed, tokens, func(draft *Session) error {
-		if c.opts.BeforeSave == nil {
-			return nil
-		}
-		if err := c.opts.BeforeSave(r.Context(), draft); err != nil {
+	s, err := c.draft(s.sealed, tokens, false, func(draft *Session) error {
+		if err := c.beforeSave(r.Context())(draft); err != nil {
 			return refuse("login_denied", err)
 		}
 		return nil

@@ -98,8 +98,9 @@ func (s *Session) secrets() (*cookie.Tokens, error) {
 	return s.tokens, nil
 }
 
-// newest returns s with the newest tokens that this process knows of its session, which may be s itself.
-func (c *Client) newest(ctx context.Context, s *Session) (*Session, error) {
+// newest returns s with the newest tokens that this process knows of its session, which may be s itself. Nothing is told
+// of the generation that is the request's own doing.
+func (c *Client) newest(ctx context.Context, s *Session, own uint64) (*Session, error) {
 	id := s.sealed.Identity
 	state, newer, err := c.ledger.Newest(id.ID, id.Generation)
 	if err != nil {
@@ -124,6 +125,9 @@ func (c *Client) newest(ctx context.Context, s *Session) (*Session, error) {
 	next := c.newSession(sealed)
 	next.unsaved = true
 	next.once.Do(func() { next.tokens = tokens })
+	if state.Generation == own {
+		return next, nil
+	}
 	if behind := state.Generation - id.Generation; behind > 3 || now.Sub(g.Issued()) > 10*time.Minute {
 		// A tab that slept, or a copy of the cookie: the provider never sees that tokens are used twice (S23).
 		c.event(ctx, "session.stale_generation", "", next, fmt.Errorf("oidcauth: tokens %d generations behind", behind))
@@ -144,7 +148,7 @@ func (c *Client) granted(s *Session) (*granted, error) {
 		return nil, err
 	}
 	g := &granted{Tokens: *t}
-	g.Values = nil // a request's own
+	g.Values = nil
 	return g, nil
 }
 
@@ -246,7 +250,7 @@ func (c *Client) load(r *http.Request) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.newest(r.Context(), s)
+	return c.newest(r.Context(), s, 0)
 }
 
 type (
@@ -310,17 +314,18 @@ func userClaims(s *Session) (any, error) {
 // several requests update a session at the same time, the last answer to reach the browser wins. A response with status
 // 304 carries no cookie.
 func (c *Client) UpdateSession(w http.ResponseWriter, r *http.Request, edit func(*Session) error) error {
-	s, err := c.GetSession(r)
+	v, bare := c.visitOf(w, r)
+	s, err := v.load()
 	if err == nil {
 		s, err = c.edited(s, edit)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case bare:
+		return c.writeSession(w.Header(), r, s)
 	}
-	if v := c.visit(r); v != nil {
-		return v.set(s, saved)
-	}
-	return c.writeSession(w.Header(), r, s)
+	return v.set(s, saved)
 }
 
 // edited returns a copy of s after edit, with its values sealed anew.
@@ -334,11 +339,13 @@ func (c *Client) edited(s *Session, edit func(*Session) error) (*Session, error)
 	if copied.Values == nil {
 		copied.Values = map[string][]byte{}
 	}
-	return c.draft(s.sealed, &copied, edit)
+	return c.draft(s.sealed, &copied, s.unsaved, edit)
 }
 
-// draft runs edit on a session of its own and seals the outcome.
-func (c *Client) draft(sealed cookie.Session, tokens *cookie.Tokens, edit func(*Session) error) (*Session, error) {
+// draft runs edit on a session of its own and seals the outcome, as seal does.
+func (c *Client) draft(
+	sealed cookie.Session, tokens *cookie.Tokens, hint bool, edit func(*Session) error,
+) (*Session, error) {
 	s := c.newSession(sealed)
 	s.once.Do(func() { s.tokens = tokens })
 	before := *s
@@ -351,10 +358,22 @@ func (c *Client) draft(sealed cookie.Session, tokens *cookie.Tokens, edit func(*
 	if *s != before {
 		return nil, errors.New("oidcauth: only values of a session can be changed, with SetValue")
 	}
-	if s.sealed, err = c.seal(s.sealed, tokens, false); err != nil {
+	if s.sealed, err = c.seal(s.sealed, tokens, hint); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// beforeSave calls the hook, which may take ten seconds.
+func (c *Client) beforeSave(ctx context.Context) func(*Session) error {
+	return func(s *Session) error {
+		if c.opts.BeforeSave == nil {
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		return c.opts.BeforeSave(ctx, s)
+	}
 }
 
 // seal puts tokens into sealed. What can be had again makes room if need be: the tokens of further audiences and, if

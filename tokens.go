@@ -108,13 +108,18 @@ func (holder) Format(f fmt.State, _ rune) { fmt.Fprint(f, "oidcauth.TokenSource"
 // want is which token a holder is asked for.
 type want struct {
 	cookie.Want
-	own     bool          // it is the login's
-	left    time.Duration // how long it has to be valid still
-	current bool          // who asks has the newest tokens
+	own  bool          // it is the login's
+	left time.Duration // how long it has to be valid still
 }
 
 // key tells wants apart that are served by different tokens.
-func (w *want) key() string { return w.Audience + " " + w.Scope }
+func (w *want) key() string { return w.Audience + "\x00" + w.Scope }
+
+// loginsOwn is what a session asks for that has the tokens of list and no wishes.
+func (w *want) loginsOwn(list []cookie.AccessToken) want {
+	kind, own := cookie.WantOf(list, "", nil, nil)
+	return want{Want: kind, own: own}
+}
 
 // want says which of a session's tokens o means.
 func (c *Client) want(list []cookie.AccessToken, o *TokenOptions, left time.Duration) want {
@@ -127,16 +132,11 @@ func (c *Client) holder(w http.ResponseWriter, r *http.Request, o *TokenOptions)
 	if o == nil {
 		o = &TokenOptions{}
 	}
-	h := &holder{request: r, visit: c.visit(r)}
-	if h.visit == nil {
-		h.visit = c.newVisit(w, r)
-		if set := c.cookies.Sessions.Sent(w.Header()); c.cookies.Sessions.Present(set) { // earlier in this very response
-			h.visit.came, _ = c.open(&http.Request{Header: set})
-			h.visit.session = h.visit.came
-		}
-		h.visit.fate = adopts
-		defer h.visit.writeHeader(http.StatusOK) // nobody tells when it is, and afterwards it would be too late
+	v, bare := c.visitOf(w, r)
+	if bare {
+		defer v.writeHeader(http.StatusOK) // nobody tells when it is, and afterwards it would be too late
 	}
+	h := &holder{request: r, visit: v}
 	a, err := h.first(o, c.opts.TokenRefreshBuffer)
 	return h, a, err
 }
@@ -150,7 +150,7 @@ func (h *holder) first(o *TokenOptions, left time.Duration) (*cookie.AccessToken
 	if err != nil {
 		return nil, err
 	}
-	came, err := h.visit.arrived().secrets()
+	came, err := h.visit.client.granted(h.visit.arrived())
 	if err != nil {
 		return nil, err
 	}
@@ -184,9 +184,9 @@ func (h *holder) get(ctx context.Context, s *Session, refused string) (*cookie.A
 	}
 	if h.visit.open() {
 		ask.Grant = func(ctx context.Context, state ledger.State[*granted]) ledger.Result[*granted] {
-			asked := w
-			asked.current = state.Generation == s.sealed.Identity.Generation
-			return c.grant(ctx, s, state.Tokens, asked, refused != "")
+			a := attempt{Client: c, ctx: ctx, session: s, state: state, want: w, refused: refused != ""}
+			defer h.visit.granting(state.Generation + 1)
+			return a.run()
 		}
 	}
 	state, err := c.ledger.Do(ctx, s.sealed.Identity.ID, ask)
@@ -196,12 +196,12 @@ func (h *holder) get(ctx context.Context, s *Session, refused string) (*cookie.A
 	case errors.Is(err, errOver):
 		_ = h.visit.set(nil, cleared) // once the header is out the cookie stays, and this process takes it no more
 		return nil, err
-	case err != nil && ctx.Err() != nil,
-		errors.Is(err, ErrLoginRequired), errors.Is(err, ErrMFARequired), errors.Is(err, cookie.ErrTooLarge):
+	case err != nil && ctx.Err() != nil:
 		return nil, err
 	}
-	a := w.Pick(state.Tokens.Access, w.left, refused)
-	if a == nil {
+	a := w.Pick(state.Tokens.Access, min(w.left, c.opts.TokenRefreshBuffer), refused)
+	final := errors.Is(err, ErrLoginRequired) || errors.Is(err, ErrMFARequired) || errors.Is(err, cookie.ErrTooLarge)
+	if a == nil && !final {
 		a = w.Pick(state.Tokens.Access, 0, refused) // what is left of it, while there is nothing better
 	}
 	if a == nil && err == nil && state.Tokens.Refresh != "" {

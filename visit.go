@@ -26,6 +26,7 @@ type visit struct {
 	came    *Session          // as the request's cookie has it
 	session *Session          // nil: none
 	handed  map[string]string // the last access token handed out, by what it is for
+	granted uint64            // the generation that a grant of this request began
 	fate    fate
 	guarded bool
 	out     bool // the header is written
@@ -58,6 +59,26 @@ func (c *Client) enter(w http.ResponseWriter, r *http.Request) (*visit, http.Res
 	return v, lateheader.Wrap(w, v.writeHeader), r.WithContext(context.WithValue(r.Context(), visitKey{c}, v)), true
 }
 
+// visitOf returns r's visit or, outside Wrap and the guards, a bare one: it knows what has been set in w already, and its
+// writeHeader is the caller's to call, at once.
+func (c *Client) visitOf(w http.ResponseWriter, r *http.Request) (v *visit, bare bool) {
+	if v := c.visit(r); v != nil {
+		return v, false
+	}
+	v = c.newVisit(w, r)
+	v.fate = adopts
+	if s := c.setIn(w.Header()); s != nil {
+		v.came, v.session = s, s
+	}
+	return v, true
+}
+
+// setIn returns the session that a response with the header h sets, or nil.
+func (c *Client) setIn(h http.Header) *Session {
+	s, _ := c.open(&http.Request{Header: c.cookies.Sessions.Sent(h)}) // the error is that there is none
+	return s
+}
+
 func (c *Client) newVisit(w http.ResponseWriter, r *http.Request) *visit {
 	v := &visit{client: c, request: r, header: w.Header()}
 	v.came, _ = c.open(r) // the error is that there is none
@@ -68,12 +89,12 @@ func (c *Client) newVisit(w http.ResponseWriter, r *http.Request) *visit {
 // load returns the session with its newest tokens.
 func (v *visit) load() (*Session, error) {
 	v.mu.Lock()
-	s := v.session
+	s, own := v.session, v.granted
 	v.mu.Unlock()
 	if s == nil {
 		return nil, ErrNoSession
 	}
-	next, err := v.client.newest(v.request.Context(), s) // which may call a hook
+	next, err := v.client.newest(v.request.Context(), s, own) // which may call a hook
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.session == s {
@@ -87,6 +108,13 @@ func (v *visit) arrived() *Session {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.came
+}
+
+// granting notes that a grant of this request began a generation of tokens.
+func (v *visit) granting(generation uint64) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.granted = generation
 }
 
 // open says whether a cookie can still be set.
@@ -142,14 +170,14 @@ func (v *visit) writeHeader(status int) {
 		return // informational; the header proper is still to come
 	}
 	v.mu.Lock()
-	first, fate, s, guarded := !v.out, v.fate, v.session, v.guarded
+	first, fate, s, own, guarded := !v.out, v.fate, v.session, v.granted, v.guarded
 	v.out = true
 	v.mu.Unlock()
 	if !first {
 		return
 	}
 	if status != http.StatusNotModified { // a cache would add a 304's cookie to the response that it has stored (S12)
-		v.client.settle(v.header, v.request, s, fate)
+		v.client.settle(v.header, v.request, s, own, fate)
 	}
 	if guarded {
 		caching.Restrict(v.header)
@@ -158,15 +186,18 @@ func (v *visit) writeHeader(status int) {
 
 // settle writes what is to become of r's session cookie into the response header h. It never carries older tokens than
 // this process knows of, however long the response took (S03).
-func (c *Client) settle(h http.Header, r *http.Request, s *Session, fate fate) {
+func (c *Client) settle(h http.Header, r *http.Request, s *Session, own uint64, fate fate) {
 	if fate == cleared {
 		c.clearSession(h, r)
 		return
 	}
-	if s == nil || fate == rolls && slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {
-		return // a handler with a copy of the request has decided already
+	if s != nil && fate == rolls && slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {
+		s, fate = c.setIn(h), adopts // a handler with a copy of the request has decided already
 	}
-	s, err := c.newest(r.Context(), s)
+	if s == nil {
+		return
+	}
+	s, err := c.newest(r.Context(), s, own)
 	if err != nil {
 		return // ended meanwhile; deleting the cookie might meet the one of a new login
 	}
@@ -187,7 +218,9 @@ func (c *Client) rolled(s *Session) *Session {
 	sealed := s.sealed
 	sealed.Identity.Seen = time.Now().Unix()
 	next := c.newSession(sealed)
-	next.unsaved, next.tokens = s.unsaved, s.tokens
+	if s.unsaved { // or else nobody has opened them, or is just doing it
+		next.unsaved, next.tokens = true, s.tokens
+	}
 	return next
 }
 

@@ -18,13 +18,22 @@ type Want struct{ Audience, Scope string }
 // first token is the login's: an empty audience is its, and its own scope is what no scopes mean for it. For other
 // audiences that is in defaults. Own reports whether exactly what the login asked for is wanted.
 func WantOf(list []AccessToken, audience string, scopes []string, defaults map[string][]string) (w Want, own bool) {
-	w = Want{audience, strings.Join(scopes, " ")}
+	w = Want{audience, inOrder(scopes)}
 	if len(list) > 0 && (audience == "" || audience == list[0].Audience) {
-		w.Audience, w.Scope = list[0].Audience, cmp.Or(w.Scope, list[0].Requested)
-		return w, w.Scope == list[0].Requested
+		login := list[0].Requested
+		w.Audience = list[0].Audience
+		if own = w.Scope == "" || w.Scope == inOrder(strings.Fields(login)); own {
+			w.Scope = login
+		}
+		return w, own
 	}
-	w.Scope = cmp.Or(w.Scope, strings.Join(defaults[audience], " "))
+	w.Scope = cmp.Or(w.Scope, inOrder(defaults[audience]))
 	return w, false
+}
+
+// inOrder writes a set of scopes in one way, so that nobody gets around what is remembered of it by another.
+func inOrder(scopes []string) string {
+	return strings.Join(slices.Compact(slices.Sorted(slices.Values(scopes))), " ")
 }
 
 // Pick returns the first token of list that is for w, lasts for longer than left and is not refused, or nil.
@@ -76,11 +85,9 @@ func (t *Tokens) Issued() time.Time {
 	return time.Unix(newest, 0)
 }
 
-// Changes adds to a copy of earlier changes the values that are others in after than in before, nil for those that are
-// gone.
-func Changes(earlier, before, after map[string][]byte) map[string][]byte {
+// Changes returns the values that are others in after than in before, nil for those that are gone.
+func Changes(before, after map[string][]byte) map[string][]byte {
 	changes := map[string][]byte{}
-	maps.Copy(changes, earlier)
 	for key := range before {
 		if _, kept := after[key]; !kept {
 			changes[key] = nil

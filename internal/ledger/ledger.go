@@ -37,6 +37,8 @@ type Result[T any] struct {
 	Err     error // what those who asked are told
 	Dead    bool  // nothing that this generation has can ever be spent again: the session is over
 	Outage  bool  // Err is of everybody's concern, and not only of those with the same key
+	// After is called, if it is not nil, when the outcome is saved and everybody told.
+	After func()
 }
 
 var (
@@ -85,6 +87,7 @@ type flight[T any] struct {
 	done  chan struct{}
 	state State[T]
 	err   error
+	stale bool // somebody came with newer tokens meanwhile: the outcome is nobody's
 }
 
 // failure keeps a provider that has just refused from being asked again at once.
@@ -123,10 +126,10 @@ func (l *Ledger[T]) Do(ctx context.Context, id ID, ask Ask[T]) (State[T], error)
 		case <-ctx.Done():
 			return s, context.Cause(ctx)
 		}
-		if f.key == ask.Key {
+		if f.key == ask.Key && !f.stale {
 			return f.state, f.err
 		}
-		// The grant was for somebody else. Now look again.
+		// The grant was for somebody else, or for tokens that are the newest no more. Now look again.
 	}
 }
 
@@ -190,16 +193,18 @@ func (l *Ledger[T]) land(ctx context.Context, e *session[T], generation uint64, 
 	f := e.flight
 	e.flight = nil
 	f.err = r.Err
-	late := e.ended && r.Changed
+	f.stale = !e.ended && e.newest.Generation > generation
 	switch {
 	case e.ended:
 		f.err = ErrEnded
-	case r.Changed && e.newest.Generation <= generation:
+	case f.stale:
+	case r.Changed:
 		e.newest = State[T]{generation + 1, r.Tokens}
-	case r.Dead && e.newest.Generation <= generation:
+	case r.Dead:
 		e.dead = true
 	}
-	if !e.ended {
+	late := e.ended && r.Changed
+	if !e.ended && !f.stale {
 		e.note(f.key, r)
 	}
 	f.state = e.newest
@@ -208,6 +213,9 @@ func (l *Ledger[T]) land(ctx context.Context, e *session[T], generation uint64, 
 		l.Late(ctx, r.Tokens)
 	}
 	close(f.done)
+	if r.After != nil {
+		r.After()
+	}
 }
 
 // End ends a session for good and returns its newest tokens, if any are known. A grant under way brings it nothing more.
@@ -258,8 +266,13 @@ func (e *session[T]) note(key string, r Result[T]) {
 	if r.Outage {
 		key = ""
 	}
-	if e.failures == nil || len(e.failures) >= maxFailures {
+	if e.failures == nil {
 		e.failures = map[string]failure{}
+	}
+	for other := range e.failures {
+		if _, known := e.failures[key]; !known && other != "" && len(e.failures) >= maxFailures {
+			delete(e.failures, other)
+		}
 	}
 	wait := min(max(firstWait, 2*e.failures[key].wait), longestWait)
 	e.failures[key] = failure{r.Err, wait, time.Now().Add(wait)}
