@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -62,7 +61,7 @@ func (c *Client) Proxy(o ProxyOptions) (http.Handler, error) {
 	if !c.opts.PrefixStripped {
 		p.prefix = p.outside
 	}
-	p.log = slog.NewLogLogger(c.opts.Logger.Handler(), slog.LevelWarn)
+	p.log = log.New(brokenOff{c}, "", 0)
 	p.options.Scopes, p.options.AllowedScopes = slices.Clone(o.Scopes), slices.Clone(o.AllowedScopes)
 	p.options.ForwardHeaders, p.options.Destinations = slices.Clone(o.ForwardHeaders), slices.Clone(o.Destinations)
 	p.options.Methods = slices.Clone(o.Methods)
@@ -93,6 +92,11 @@ func (p *proxy) validate() error {
 	}
 	for _, name := range o.ForwardHeaders {
 		m.check("ProxyOptions.ForwardHeaders", relay.CheckForward(name))
+	}
+	for _, route := range p.client.opts.Routes.named() {
+		if strings.HasPrefix(route.path+"/", o.Prefix) {
+			m.add("ProxyOptions.Prefix", "%q is in front of Routes.%s; use another", o.Prefix, route.name)
+		}
 	}
 	for _, dest := range o.Destinations {
 		m.check("ProxyOptions.Destinations", fetch.CheckDestination(dest))
@@ -206,10 +210,11 @@ func (p *proxy) authorize(r *http.Request, v *visit) (http.RoundTripper, error) 
 func (p *proxy) clean(h http.Header, resp *http.Response, target *url.URL) error {
 	relay.Clean(resp.Header, resp.StatusCode)
 	for _, name := range []string{"Location", "Content-Location"} {
-		if value := resp.Header.Get(name); value != "" {
-			local, ok := relay.Location(value, target, p.target, p.outside)
-			if resp.Header.Set(name, local); !ok {
-				resp.Header.Del(name)
+		values := resp.Header.Values(name)
+		resp.Header.Del(name)
+		if len(values) == 1 { // of several, browsers take one and caches another
+			if local, ok := relay.Location(values[0], target, p.target, p.outside); ok {
+				resp.Header.Set(name, local)
 			}
 		}
 	}
@@ -232,8 +237,21 @@ func upstreamError(err error) error {
 			return err
 		}
 	}
-	if timeout, ok := errors.AsType[net.Error](err); errors.Is(err, relay.ErrTimeout) || ok && timeout.Timeout() {
-		return refuse("upstream_timeout", err)
+	network, ok := errors.AsType[net.Error](err)
+	switch {
+	case errors.Is(err, relay.ErrTimeout) || ok && network.Timeout():
+		return refuse("upstream_timeout", relay.ErrTimeout)
+	case ok:
+		return refuse("upstream_unavailable", err) // the network's own words
 	}
-	return refuse("upstream_unavailable", err)
+	// net/http quotes what it could not read, and an API may send back the token there.
+	return refuse("upstream_unavailable", errors.New("the connection broke, or the answer cannot be read"))
+}
+
+// A brokenOff is where ReverseProxy writes what net/http quotes of an answer: that it broke off is all that is logged.
+type brokenOff struct{ *Client }
+
+func (b brokenOff) Write(text []byte) (int, error) {
+	b.opts.Logger.Warn("oidcauth: a proxied answer broke off")
+	return len(text), nil
 }

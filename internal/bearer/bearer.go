@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	maxDrained   = 4 << 10 // of a refused response: more costs more than a new connection
+	maxDrained   = 4 << 10 // of a refused response whose length is known: more costs more than a new connection
 	maxRedirects = 100     // that are traced back
 )
 
@@ -53,7 +53,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if !ok {
 		return resp, nil
 	}
-	_, _ = io.CopyN(io.Discard, resp.Body, maxDrained) // so that the connection can serve again
+	if 0 <= resp.ContentLength && resp.ContentLength <= maxDrained { // what may never end is not waited for
+		_, _ = io.CopyN(io.Discard, resp.Body, resp.ContentLength+1) // so that the connection can serve again
+	}
 	_ = resp.Body.Close()
 	return t.send(req, again)
 }

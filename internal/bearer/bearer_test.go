@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"github.com/oidcauth/oidcauth/internal/bearer"
 )
@@ -498,4 +499,31 @@ func TestTheRequestsContextIsTheTokens(t *testing.T) {
 	u := &url.URL{Scheme: "https", Host: "api.test"}
 	r := (&http.Request{Method: http.MethodGet, URL: u}).WithContext(ctx) // without a header map
 	send(t, &bearer.Transport{Base: base, Token: source}, r)
+}
+
+// A refusal whose body may never end is not waited for.
+func TestARefusalThatNeverEndsIsLeft(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		defer w.Close()
+		asked := 0
+		base := roundTrip(func(req *http.Request) (*http.Response, error) {
+			if asked++; asked > 1 {
+				return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody, Request: req}, nil
+			}
+			return &http.Response{
+				StatusCode: http.StatusUnauthorized, Body: r, ContentLength: -1, Request: req,
+				Header: http.Header{"Www-Authenticate": {`Bearer error="invalid_token"`}},
+			}, nil
+		})
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://api.test/", http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := (&bearer.Transport{Base: base, Token: constant}).RoundTrip(req)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("got %v, %v", resp, err)
+		}
+	})
 }

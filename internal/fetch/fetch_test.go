@@ -296,7 +296,8 @@ func TestDestinations(t *testing.T) {
 	}
 	for _, name := range []string{
 		"", "document", "iframe", "frame", "fencedframe", "object", "embed", "script", "style", "worker",
-		"sharedworker", "serviceworker", "audioworklet", "paintworklet", "manifest", "xslt", "report", "json", "websocket",
+		"sharedworker", "serviceworker", "audioworklet", "paintworklet", "manifest", "xslt", "report", "json",
+		"websocket",
 		"Image", "*",
 	} {
 		if fetch.CheckDestination(name) == nil {

@@ -126,6 +126,9 @@ func TestBodyForgetsWhatIsTooLong(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { _, _ = b.Read(chunk) }); n != 0 {
 		t.Errorf("%v allocations per read after the limit", n)
 	}
+	if n := b.Remembered(); n != 0 {
+		t.Errorf("%d bytes are kept", n)
+	}
 	if _, err := b.Again(); err == nil {
 		t.Error("sent again")
 	}

@@ -12,19 +12,13 @@ import (
 // upstream may not send a browser elsewhere in our name (S13).
 func Location(value string, requestURL, target *url.URL, prefix string) (local string, ok bool) {
 	ref, err := url.Parse(value)
-	if err != nil || value == "" || strings.TrimSpace(value) != value || ref.Opaque != "" || ref.User != nil {
+	if err != nil || value == "" || strings.TrimSpace(value) != value || ref.User != nil {
 		return "", false
 	}
 	if ref.Host == "" && (ref.Scheme != "" || strings.HasPrefix(value, "//")) {
 		return "", false // parsers differ in where they look for the host
 	}
-	// A backslash is a slash to browsers, and ResolveReference removes some empty segments. Dot segments are a
-	// reference's right.
-	raw := rawPath(ref)
-	if strings.Contains(raw, `\`) || strings.Contains(raw, "//") {
-		return "", false
-	}
-	ref.RawPath = encode(raw) // or ResolveReference would decode it
+	ref.RawPath = encode(rawPath(ref)) // or ResolveReference would decode it
 	u := requestURL.ResolveReference(ref)
 	if !isSameOrigin(u, target) {
 		return "", false

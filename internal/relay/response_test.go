@@ -26,7 +26,7 @@ var dropped = []string{
 	"Alternate-Protocol",
 	// passwords: a prompt on our origin, and a token that comes back
 	"WWW-Authenticate", "Proxy-Authenticate", "Authentication-Info", "Proxy-Authentication-Info", "Authorization",
-	"Optional-WWW-Authenticate",
+	"Optional-WWW-Authenticate", "Authentication-Control",
 	// scripts and navigation
 	"Service-Worker-Allowed", "Refresh", "Link", "Link-Template", "Speculation-Rules", "Origin-Trial", "SourceMap",
 	"X-SourceMap", "Use-As-Dictionary", "Supports-Loading-Mode", "X-DNS-Prefetch-Control",
@@ -38,10 +38,13 @@ var dropped = []string{
 	"Access-Control-Max-Age", "X-Permitted-Cross-Domain-Policies",
 	// policies
 	"Content-Security-Policy-Report-Only", "X-Content-Security-Policy", "X-WebKit-CSP", "Permissions-Policy",
-	"Feature-Policy", "Document-Policy", "Integrity-Policy", "Cross-Origin-Opener-Policy",
+	"Feature-Policy", "Document-Isolation-Policy", "Require-Document-Policy", "Document-Policy",
+	"Integrity-Policy", "Cross-Origin-Opener-Policy",
 	"Cross-Origin-Embedder-Policy-Report-Only", "Origin-Agent-Cluster", "X-Frame-Options", "X-UA-Compatible",
 	// servers in front of ours
 	"X-Accel-Redirect", "X-Accel-Expires", "X-Accel-Buffering", "X-Sendfile", "X-Lighttpd-Send-File",
+	"X-Lighttpd-Send-Tempfile",
+	"X-Do-ESI", "Cache-Tags",
 	"X-LiteSpeed-Location", "X-Reproxy-URL", "X-AppEngine-BlobKey", "X-Middleware-Rewrite", "Fly-Replay",
 	"X-Envoy-Immediate-Health-Check-Fail", "Surrogate-Control", "Surrogate-Key", "CDN-Cache-Control",
 	"Cloudflare-CDN-Cache-Control", "Edge-Control", "Cache-Tag", "xkey", "Netlify-Vary",
@@ -67,7 +70,7 @@ func TestCleanDrops(t *testing.T) {
 	}
 	for _, name := range []string{
 		"location", "LOCATION", "content-type", "Content_Type", "Content_location", "content-security-policy",
-		"Content_Security_Policy", "x-content-type-options", "", "a b", "a:b", "a\r\nb", "Ä",
+		"Content_Security_Policy", "x-content-type-options", "referrer_policy", "", "a b", "a:b", "a\r\nb", "Ä",
 	} {
 		h := http.Header{name: {"x"}}
 		if relay.Clean(h, http.StatusOK); !equal(h, ours) {
