@@ -87,6 +87,24 @@ func (a *app) refuses(t *testing.T, start string, status int, code string, useri
 // oidcc-client-basic-certification-test-plan
 func TestConformanceBasicRP(t *testing.T) {
 	t.Parallel()
+	basicModules(t)
+}
+
+// oidcc-client-formpost-basic-certification-test-plan: the same modules, and one of the comprehensive plan.
+func TestConformanceFormPostRP(t *testing.T) {
+	t.Parallel()
+	posted := func(o *oidcauth.Options) { o.ResponseMode = oidcauth.ResponseFormPost }
+	basicModules(t, posted)
+	t.Run("oidcc-client-test-form-post-error", func(t *testing.T) {
+		t.Parallel()
+		a := newModule(t, posted)
+		a.op.Change(func(k *oidcauthtest.Knobs) { k.AuthorizeError = "login_required" })
+		a.refuses(t, "/auth/login?max_age=0&prompt=none", http.StatusBadRequest, "login_required", 0)
+	})
+}
+
+func basicModules(t *testing.T, edit ...func(*oidcauth.Options)) {
+	t.Helper()
 	tests := []struct {
 		module   string
 		change   func(*app)
@@ -110,7 +128,7 @@ func TestConformanceBasicRP(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.module, func(t *testing.T) {
 			t.Parallel()
-			a := newModule(t)
+			a := newModule(t, edit...)
 			tt.change(a)
 			if tt.code == "" {
 				a.accepts(t)
@@ -121,7 +139,7 @@ func TestConformanceBasicRP(t *testing.T) {
 	}
 	t.Run("oidcc-client-test-scope-userinfo-claims", func(t *testing.T) {
 		t.Parallel()
-		a := newModule(t)
+		a := newModule(t, edit...)
 		a.op.Change(func(k *oidcauthtest.Knobs) { k.ClaimsByScope = true })
 		a.accepts(t)
 		scope := strings.Fields(a.op.Requests("authorize")[0].Form.Get("scope"))
@@ -134,7 +152,7 @@ func TestConformanceBasicRP(t *testing.T) {
 	})
 	t.Run("oidcc-client-test-client-secret-basic", func(t *testing.T) {
 		t.Parallel()
-		a := newModule(t)
+		a := newModule(t, edit...)
 		a.accepts(t)
 		o, sent := a.op.Options(), a.op.Requests("token")[0]
 		want := url.QueryEscape(o.ClientID) + ":" + url.QueryEscape(o.ClientSecret) // CS-07, RFC 6749 2.3.1

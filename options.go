@@ -60,6 +60,7 @@ type Options struct {
 	Audience           string
 	AllowedAudiences   []string
 	AllowedScopes      []string
+	ResponseMode       ResponseMode               // how the provider sends the browser back; default [ResponseQuery]
 	AudienceParam      AudienceParam              // default resource (RFC 8707), with Domain audience (Auth0)
 	AudienceScopes     map[string][]string        // scopes of the tokens for further audiences; see [TokenOptions]
 	TrustedAudiences   func(audience string) bool // accepted beside ClientID in an ID token; nil: none
@@ -169,6 +170,7 @@ func (o Options) withDefaults() Options {
 			o.AudienceParam = ParamAudience
 		}
 	}
+	o.ResponseMode = cmp.Or(o.ResponseMode, ResponseQuery)
 	for _, list := range []*[]string{
 		&o.Secrets, &o.Scopes, &o.AllowedLoginParams, &o.AllowedAudiences, &o.AllowedScopes, &o.IDTokenSigningAlgs,
 		&o.AllowedReturnOrigins, &o.AllowedLogoutURLs, &o.TrustedOrigins,
@@ -255,6 +257,11 @@ func (o *Options) validateProvider(m *mistakes) {
 
 func (o *Options) validateLogin(m *mistakes) {
 	m.check("AuthParams", idp.CheckParams(o.AuthParams))
+	m.check("ResponseMode", check.OneOf(o.ResponseMode, ResponseQuery, ResponseFormPost))
+	if base, err := url.Parse(o.BaseURL); err == nil && o.ResponseMode == ResponseFormPost &&
+		base.Scheme != "https" && !check.Loopback(base.Hostname()) {
+		m.add("ResponseMode", "form_post needs https: its login cookie comes back from another site")
+	}
 	for _, name := range o.AllowedLoginParams {
 		if name == "" || idp.ReservedParam(name) || name == "audience" || name == "resource" || name == "returnTo" {
 			m.add("AllowedLoginParams", "%q cannot come from a link; see AllowedAudiences and AllowedScopes", name)

@@ -154,7 +154,7 @@ func TestTheRootPackageIsSmall(t *testing.T) {
 	}
 	slices.Sort(names)
 	if want := []string{
-		"auth.go", "logout.go", "options.go", "proxy.go", "refresh.go", "routes.go", "session.go", "tokens.go", "visit.go",
+		"auth.go", "callback.go", "logout.go", "options.go", "proxy.go", "refresh.go", "routes.go", "session.go", "tokens.go", "visit.go",
 	}; !slices.Equal(names, want) {
 		t.Errorf("the files are %q, want %q", names, want)
 	}

@@ -2,21 +2,15 @@ package oidcauth
 
 import (
 	"cmp"
-	"context"
-	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"github.com/oidcauth/oidcauth/internal/answer"
 	"github.com/oidcauth/oidcauth/internal/caching"
 	"github.com/oidcauth/oidcauth/internal/check"
 	"github.com/oidcauth/oidcauth/internal/cookie"
@@ -33,6 +27,17 @@ type AudienceParam string
 const (
 	ParamResource AudienceParam = "resource" // RFC 8707
 	ParamAudience AudienceParam = "audience" // Auth0
+)
+
+// ResponseMode says how the provider's answer to a login comes to the callback route.
+type ResponseMode string
+
+// The response modes. With form_post neither code nor state is in a URL, a log or the browser's history (OAuth 2.0 Form
+// Post Response Mode). The login's cookie is then SameSite=None, and Secure on loopback hosts too, where Safari drops it.
+// The session's cookie does not come along, so that values of a session do not survive a new login.
+const (
+	ResponseQuery    ResponseMode = "query"
+	ResponseFormPost ResponseMode = "form_post"
 )
 
 // Routes are the paths of the auth routes below BaseURL's path. Empty is the default, "-" switches a route off.
@@ -68,9 +73,13 @@ type route struct {
 
 // newRoutes returns the route table by the path that requests arrive with.
 func (c *Client) newRoutes() map[string]route {
+	callback := "GET"
+	if c.opts.ResponseMode == ResponseFormPost {
+		callback = "POST"
+	}
 	table := map[string]route{
 		c.opts.Routes.Login:     {"login", []string{"GET"}, c.handleLogin},
-		c.opts.Routes.Callback:  {"callback", []string{"GET"}, c.handleCallback},
+		c.opts.Routes.Callback:  {"callback", []string{callback}, c.handleCallback},
 		c.opts.Routes.Logout:    {"logout", []string{"GET", "POST"}, c.handleLogout},
 		c.opts.Routes.LoggedOut: {"logged-out", []string{"GET"}, c.handleLoggedOut},
 		c.opts.Routes.Profile:   {"profile", []string{"GET", "HEAD"}, c.handleProfile},
@@ -222,6 +231,9 @@ func (c *Client) startLogin(w http.ResponseWriter, r *http.Request, route string
 		return e
 	}
 	tx := login.New(c.returnTo.Resolve(o.ReturnTo))
+	if s, err := c.GetSession(r); err == nil {
+		tx.Replaces = s.sealed.Identity.ID[:] // the callback may not see its cookie (S25)
+	}
 	tx.ACR = o.RequireACR
 	if again {
 		tx.Again = login.PageID(r.URL.Path)
@@ -261,236 +273,11 @@ func (c *Client) authorizationURL(metadata *idp.Metadata, tx *login.Transaction,
 	tx.Fresh = slices.Contains(strings.Fields(extra["prompt"]), "login")
 	return metadata.AuthorizationURL(idp.AuthRequest{
 		ClientID: c.opts.ClientID, RedirectURI: c.absolute(c.opts.Routes.Callback), Scope: tx.Scope,
-		State: tx.State, Nonce: tx.Nonce, Verifier: tx.Verifier, Extra: extra,
+		State: tx.State, Nonce: tx.Nonce, Verifier: tx.Verifier, Extra: extra, FormPost: c.opts.ResponseMode == ResponseFormPost,
 	})
 }
 
 // absolute is the URL of a route as the provider knows it. It comes from BaseURL and never from a request (OIDC-01).
 func (c *Client) absolute(path string) string {
 	return c.base.Scheme + "://" + c.base.Host + c.base.EscapedPath() + path
-}
-
-// handleCallback ends a login: the provider sent the browser back with a code, or with an error.
-func (c *Client) handleCallback(w http.ResponseWriter, r *http.Request) error {
-	if fetch.IsPrefetch(r) {
-		w.WriteHeader(http.StatusNoContent) // nothing is spent on what may never be shown (S24)
-		return nil
-	}
-	query, err := params.Parse(r.URL.RawQuery)
-	if err != nil || query["response"] != "" || query["code"] != "" && query["error"] != "" {
-		return c.loginFailed(r, nil, refuse("invalid_state", cmp.Or(err, ErrInvalidState)))
-	}
-	tx, err := c.findLogin(r, query["state"])
-	if err != nil {
-		return c.loginFailed(r, nil, err)
-	}
-	c.cookies.Logins.Delete(w.Header(), tx.State)
-	// The login is finished even if the browser hangs up: a repetition of the request waits for its outcome (S24).
-	detached := r.WithContext(context.WithoutCancel(r.Context()))
-	wait, cancel := context.WithTimeout(r.Context(), 10*time.Second)
-	defer cancel()
-	finish := func() (*Session, error) { return c.finishLogin(detached, tx, query) }
-	s, first, err := c.callbacks.Do(wait, tx.State, r.URL.RawQuery, finish)
-	if err == nil {
-		err = c.completeLogin(w, r, s, c.returnTo.Resolve(tx.ReturnTo), first) // checked again (BCP-01)
-	} else if !first {
-		err = refuse("invalid_state", errors.Join(ErrInvalidState, err))
-	}
-	if err != nil {
-		err = c.loginFailed(r, tx, err)
-	}
-	return err
-}
-
-// completeLogin answers the callback with the new session. A hook that fails leaves none, a panic neither.
-func (c *Client) completeLogin(w http.ResponseWriter, r *http.Request, s *Session, target string, first bool) error {
-	if s == nil || !first && c.opts.OnLogin != nil { // too late for the session, or for the hook, which is asked once
-		caching.Redirect(w, r, target)
-		return nil
-	}
-	old, _ := c.open(r) // as the browser has it
-	v, w, r, outermost := c.enter(w, r)
-	err := v.set(s, saved) // also over a session that a guard around this route has loaded
-	defer func() {
-		if err != nil {
-			if errors.Is(v.set(nil, rolls), ErrNoSession) { // the hook has logged out, and that stays
-				c.cookies.Sessions.Clear(w.Header(), r.Header)
-			}
-			c.retire(r.Context(), s)
-		}
-	}()
-	switch {
-	case err != nil:
-	case c.opts.OnLogin == nil:
-		caching.Redirect(w, r, target)
-	default:
-		err = errors.New("OnLogin panicked") // stays only if it does
-		err = c.opts.OnLogin(w, r, s, target)
-	}
-	if outermost && err == nil {
-		v.writeHeader(http.StatusOK) // if the handler wrote nothing
-	}
-	if first && err == nil {
-		if old != nil {
-			// A slow answer of the session before must not bring it back. Its refresh token stays: revoking it may end
-			// the new one's grant as well.
-			c.ledger.End(old.sealed.Identity.ID)
-		}
-		c.event(r.Context(), "session.created", "callback", s, nil)
-	}
-	return err
-}
-
-// findLogin returns the login that state belongs to. It is one that this browser started (OIDC-02, BCP-02).
-func (c *Client) findLogin(r *http.Request, state string) (*login.Transaction, error) {
-	if payload, ok := c.cookies.Logins.Get(r.Header, state); ok {
-		if tx, ok := login.Decode(payload, state); ok {
-			return tx, nil
-		}
-	}
-	return nil, refuse("invalid_state", ErrInvalidState)
-}
-
-// loginFailed notes a failed login. The error page offers to start again where the user wanted to go.
-func (c *Client) loginFailed(r *http.Request, tx *login.Transaction, err error) error {
-	c.event(r.Context(), "login.failed", "callback", nil, err)
-	e := classify(err)
-	if tx != nil {
-		e.ReturnTo = tx.ReturnTo
-	}
-	return e
-}
-
-// finishLogin turns the provider's answer into a session that is sealed and not yet sent. It is run once for each
-// login.
-func (c *Client) finishLogin(r *http.Request, tx *login.Transaction, query map[string]string) (*Session, error) {
-	metadata, err := c.provider.Metadata(r.Context())
-	if err != nil {
-		return nil, loginError("invalid_metadata", err)
-	}
-	// RFC 9207 2.4. Several providers leave iss out of errors although they advertise it: nothing is exchanged then.
-	iss, sent := query["iss"]
-	if sent && iss != c.opts.Issuer || !sent && metadata.IssParameterSupported && query["error"] == "" {
-		return nil, refuse("invalid_issuer", errors.New("iss in the authorization response is not the issuer"))
-	}
-	if code := query["error"]; code != "" {
-		return nil, refusedLogin(code, query["error_description"])
-	}
-	if query["code"] == "" {
-		return nil, refuse("invalid_response", errors.New("no code in the authorization response"))
-	}
-	tokens, err := c.provider.Exchange(r.Context(), query["code"], tx.Verifier, c.absolute(c.opts.Routes.Callback))
-	var s *Session
-	defer func() {
-		if s == nil && tokens != nil {
-			c.revoke(r.Context(), tokens.RefreshToken) // after an error or a panic nobody will ever use it (S44)
-		}
-	}()
-	if err != nil {
-		return nil, loginError("exchange_failed", err)
-	}
-	s, err = c.establish(r, tx, tokens)
-	return s, err
-}
-
-// refusedLogin is the answer to an error response of the authorization endpoint. Its texts may be anybody's.
-func refusedLogin(code, description string) error {
-	if !errorCode.MatchString(code) {
-		code = "invalid_response"
-	}
-	// The ledger keeps the error for a while: anybody's text is cut, and copied out of the request that it came in.
-	code, description = strings.Clone(code), strings.Clone(description[:min(len(description), 512)])
-	var cause error = &ProviderError{Code: code, Description: description}
-	if answer.NeedsInteraction(code) {
-		cause = fmt.Errorf("%w: %w", ErrLoginRequired, cause)
-	}
-	e := refuse(code, cause)
-	if e.Status != http.StatusBadRequest { // a code of ours, with words of ours that blame somebody else
-		e.Status, e.Public = answer.Of("")
-	}
-	return e
-}
-
-var errorCode = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
-
-// loginError is the answer when the provider cannot be reached, or answers with something unusable.
-func loginError(code string, err error) error {
-	err = providerError(err)
-	if errors.Is(err, ErrUnavailable) {
-		return err
-	}
-	return refuse(code, err)
-}
-
-// establish verifies what the token endpoint returned and makes the session of it.
-func (c *Client) establish(r *http.Request, tx *login.Transaction, tokens *idp.Tokens) (*Session, error) {
-	expect := idp.Expect{Nonce: tx.Nonce, AccessToken: tokens.AccessToken, ACR: tx.ACR, Organization: tx.Organization}
-	if tx.MaxAge != nil {
-		// Counted from the start of this login: signing in at the provider may take its time.
-		expect.HasMaxAge = true
-		expect.MaxAge = time.Duration(*tx.MaxAge)*time.Second + time.Since(time.Unix(tx.Started, 0))
-	}
-	id, err := c.provider.VerifyIDToken(r.Context(), tokens.IDToken, expect)
-	if refused, ok := errors.AsType[*idp.TokenError](err); ok && refused.Denied() {
-		return nil, refuse("login_denied", err)
-	}
-	if err != nil {
-		return nil, loginError("invalid_id_token", err)
-	}
-	if tx.StaleAuthentication(id.AuthTime, 30*time.Second) {
-		return nil, refuse("login_denied", errors.New("prompt=login brought an older authentication"))
-	}
-	sealed := &cookie.Tokens{
-		IDToken: tokens.IDToken, Claims: id.Payload, Refresh: tokens.RefreshToken, Values: map[string][]byte{},
-		Access: []cookie.AccessToken{{
-			Token: tokens.AccessToken, Type: tokens.TokenType, Audience: tx.Audience,
-			Scope: tokens.Scope, Requested: tx.Scope, Expiry: cookie.Unix(tokens.Expiry), Issued: time.Now().Unix(),
-		}},
-	}
-	if c.opts.DropIDToken {
-		sealed.IDToken = ""
-	}
-	if c.opts.FetchUserInfo {
-		if sealed.UserInfo, err = c.provider.UserInfo(r.Context(), tokens.AccessToken, id.Subject); err != nil {
-			return nil, loginError("invalid_userinfo", err)
-		}
-	}
-	now := time.Now()
-	end := now.Add(c.opts.AbsoluteTimeout)
-	if ceiling := id.SessionExpiry.Add(30 * time.Second); !id.SessionExpiry.IsZero() && ceiling.Before(end) {
-		end = ceiling
-	}
-	if !now.Before(end) {
-		return nil, refuse("login_denied", errors.New("session_expiry of the ID token has passed"))
-	}
-	identity := cookie.Identity{
-		Subject: id.Subject, SID: id.SID, Created: now.Unix(), Seen: now.Unix(), End: end.Unix(),
-		Began: id.IssuedAt.Unix(), TokenExpiry: cookie.Unix(tokens.Expiry), Generation: 1,
-	}
-	_, _ = rand.Read(identity.ID[:]) // a new login is a new session (THR-11)
-	return c.newLogin(r, tx, c.newSession(cookie.Session{Identity: identity}), sealed)
-}
-
-// newLogin lets the application see the session before anybody else does, and seals it.
-func (c *Client) newLogin(r *http.Request, tx *login.Transaction, s *Session, tokens *cookie.Tokens) (*Session, error) {
-	if old, err := c.load(r); err == nil && old.Subject == s.Subject && old.Issuer == s.Issuer {
-		if kept, err := old.secrets(); err == nil {
-			maps.Copy(tokens.Values, kept.Values) // values survive a new login of the same user, never of another (S38)
-		}
-	}
-	delete(tokens.Values, againKey)
-	if tx.Again != "" {
-		mark, _ := json.Marshal(login.Again{Page: tx.Again, At: s.CreatedAt.Unix()}) // always encodes
-		tokens.Values[againKey] = mark
-	}
-	s, err := c.draft(s.sealed, tokens, false, func(draft *Session) error {
-		if err := c.beforeSave(r.Context())(draft); err != nil {
-			return refuse("login_denied", err)
-		}
-		return nil
-	})
-	if errors.Is(err, cookie.ErrTooLarge) {
-		err = refuse("session_too_large", fmt.Errorf("%w; ask for fewer claims, or set DropIDToken", err))
-	}
-	return s, err
 }

@@ -17,7 +17,8 @@ import (
 const maxRedirects = 20 // as in the Fetch standard
 
 // A Browser is a user's browser without sockets: it keeps cookies by the rules of RFC 6265bis (prefixes, Secure,
-// Domain, Path, SameSite, expiry by time.Now, size), sends Fetch metadata and Origin, and follows redirects. It has no
+// Domain, Path, SameSite, expiry by time.Now, size), sends Fetch metadata and Origin, and follows redirects, and the
+// page by which the provider posts its answer (Form Post Response Mode). It has otherwise no
 // scripts, no frames and no cache, and does not enforce CORS: a test sees answers that a page could not read.
 //
 // What the browser is told to do that no browser would, such as a visit to a host that nobody serves, fails the test,
@@ -148,6 +149,10 @@ func (b *Browser) Do(r *http.Request) *Response {
 		resp := b.send(r.Context(), next)
 		resp.History = slices.Clone(history)
 		history = append(history, resp)
+		if posted := b.selfPosting(resp); posted != nil && len(history) <= maxRedirects {
+			next = posted
+			continue
+		}
 		if b.stay || !isRedirect(resp) {
 			return resp
 		}

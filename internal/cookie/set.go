@@ -19,6 +19,8 @@ type SetOptions struct {
 	// SessionCodecs and LoginCodecs replace those made of Secrets. Empty: none.
 	SessionCodecs, LoginCodecs []securecookie.Codec
 	LoginTTL, LogoutTTL        time.Duration
+	// CrossSiteLogins lets the cookies of logins come along with another site's form: SameSite=None, and therefore Secure.
+	CrossSiteLogins bool
 }
 
 // A Set has all cookies of one client: of its session, of logins under way and of logouts under way.
@@ -40,19 +42,23 @@ func NewSet(o SetOptions) Set {
 		o.LoginCodecs = LoginCodecs(o.Secrets, "login")
 	}
 	// Logins never have the session's Domain: a sibling host could plant one (S19).
-	pending := func(kind string, codecs []securecookie.Codec, ttl time.Duration, most int) *Pending {
+	pending := func(kind string, codecs []securecookie.Codec, ttl time.Duration, most int, crossSite bool) *Pending {
+		attr := Attributes{
+			Name: Name(kind, o.BasePath, session.Secure, false), Secure: session.Secure, SameSite: http.SameSiteLaxMode,
+		}
+		if crossSite { // only these, and only for minutes (FPM-02)
+			attr.Secure, attr.SameSite = true, http.SameSiteNoneMode
+		}
 		return NewPending(PendingOptions{
-			Attributes: Attributes{
-				Name: Name(kind, o.BasePath, session.Secure, false), Secure: session.Secure, SameSite: http.SameSiteLaxMode,
-			},
-			Codecs: codecs, Binding: binding, Purpose: kind, TTL: ttl, Max: most, MaxBytes: 4096,
+			Attributes: attr,
+			Codecs:     codecs, Binding: binding, Purpose: kind, TTL: ttl, Max: most, MaxBytes: 4096,
 		})
 	}
 	return Set{
 		Sessions: NewSessions(SessionOptions{
 			Attributes: session, Codecs: o.SessionCodecs, Binding: binding, Words: []string{o.Issuer, o.ClientID},
 		}),
-		Logins:  pending("login", o.LoginCodecs, o.LoginTTL, 5),
-		Logouts: pending("logout", LoginCodecs(o.Secrets, "logout"), o.LogoutTTL, 2),
+		Logins:  pending("login", o.LoginCodecs, o.LoginTTL, 5, o.CrossSiteLogins),
+		Logouts: pending("logout", LoginCodecs(o.Secrets, "logout"), o.LogoutTTL, 2, false),
 	}
 }

@@ -50,6 +50,7 @@ type AuthRequest struct {
 	ClientID, RedirectURI, Scope, State, Nonce string
 	Verifier                                   string            // of which the S256 challenge is sent
 	Extra                                      map[string]string // others; empty and reserved ones are left out
+	FormPost                                   bool              // the response comes as a form (Form Post Response Mode)
 }
 
 // AuthorizationURL is where the browser goes to sign in. The endpoint keeps the query it has (RFC 6749 3.1).
@@ -69,6 +70,9 @@ func (m *Metadata) AuthorizationURL(r AuthRequest) (string, error) {
 	params["nonce"] = r.Nonce
 	params["code_challenge"] = base64.RawURLEncoding.EncodeToString(challenge[:])
 	params["code_challenge_method"] = "S256"
+	if r.FormPost {
+		params["response_mode"] = "form_post"
+	}
 	target, err := withQuery(m.AuthorizationEndpoint, given(params))
 	if err != nil {
 		return "", fmt.Errorf("authorization endpoint: %w", err)

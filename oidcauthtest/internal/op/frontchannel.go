@@ -2,6 +2,7 @@ package op
 
 import (
 	"cmp"
+	"html/template"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -57,11 +58,31 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 	if k.EditCallback != nil {
 		k.EditCallback(response)
 	}
+	if q.Get("response_mode") == "form_post" {
+		formPost(w, redirectURI, response)
+		return
+	}
 	sep := "?"
 	if strings.Contains(redirectURI, "?") {
 		sep = "&"
 	}
 	redirect(w, r, redirectURI+sep+response.Encode())
+}
+
+// formPage is the page that posts itself (OAuth 2.0 Form Post Response Mode).
+var formPage = template.Must(template.New("").Parse(`<!doctype html><title>Submit This Form</title>
+<body onload="document.forms[0].submit()"><form method="post" action="{{.Action}}">
+{{range $name, $values := .Fields}}{{range $values}}<input type="hidden" name="{{$name}}" value="{{.}}">
+{{end}}{{end}}<button>Continue</button></form>
+`))
+
+// formPost answers with a form for the redirect URI.
+func formPost(w http.ResponseWriter, redirectURI string, response url.Values) {
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_ = formPage.Execute(w, struct { // an error means that the client is gone
+		Action string
+		Fields url.Values
+	}{redirectURI, response})
 }
 
 // doubled is the name of a parameter that occurs more than once, or "".
@@ -92,7 +113,7 @@ func invalid(q url.Values) string {
 	case !slices.Contains(strings.Fields(q.Get("scope")), "openid"):
 		return "invalid_scope" // CS-08
 	case q.Get("code_challenge_method") != "S256", !challenge.MatchString(q.Get("code_challenge")),
-		q.Has("response_mode") && q.Get("response_mode") != "query",
+		q.Has("response_mode") && q.Get("response_mode") != "query" && q.Get("response_mode") != "form_post",
 		q.Has("max_age") && !digits.MatchString(q.Get("max_age")),
 		slices.Contains(prompts, "none") && len(prompts) > 1: // OIDC-05
 		return "invalid_request"

@@ -174,7 +174,7 @@ func TestAWrongAuthorizationRequestIsAnsweredWithAnErrorAndNoCode(t *testing.T) 
 		{"request URI", "request_uri_not_supported", set("request_uri", "https://x.test")},
 		{"max_age that is no number", "invalid_request", set("max_age", "-1")},
 		{"none with other prompts", "invalid_request", set("prompt", "none login")}, // OIDC-05
-		{"form_post", "invalid_request", set("response_mode", "form_post")},
+		{"fragment", "invalid_request", set("response_mode", "fragment")},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
