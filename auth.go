@@ -277,6 +277,10 @@ func (c *Client) turnAway(w http.ResponseWriter, r *http.Request, err error, api
 		c.fail(w, r, "guard", err)
 		return
 	}
+	if target := fetch.Page(r, c.origin, c.basePath, c.opts.PrefixStripped); c.hops(r) && c.returnTo.Resolve(target) == target {
+		hop(w, target)
+		return
+	}
 	if s, _ := c.GetSession(r); again && s != nil && s.askedAgain(r) {
 		err = refuse("login_denied", fmt.Errorf("a new login brought no better session: %w", err))
 	} else {

@@ -20,6 +20,7 @@ import (
 	"github.com/oidcauth/oidcauth/internal/idp"
 	"github.com/oidcauth/oidcauth/internal/ledger"
 	"github.com/oidcauth/oidcauth/internal/login"
+	"github.com/oidcauth/oidcauth/internal/page"
 	"github.com/oidcauth/oidcauth/internal/params"
 )
 
@@ -77,7 +78,7 @@ func (c *Client) completeLogin(
 	switch {
 	case err != nil:
 	case c.opts.OnLogin == nil:
-		caching.Redirect(w, r, target)
+		caching.Redirect(w, r, c.landing(w, r, target))
 	default:
 		err = errors.New("OnLogin panicked") // stays only if it does
 		err = c.opts.OnLogin(w, r, s, target)
@@ -97,6 +98,46 @@ func (c *Client) completeLogin(
 		c.event(r.Context(), "session.created", "callback", s, nil)
 	}
 	return err
+}
+
+// landing returns where a login ends: at target, or with a Strict session cookie, which is not sent on the way from the
+// provider, at a page of ours that goes there (S42).
+func (c *Client) landing(w http.ResponseWriter, r *http.Request, target string) string {
+	id := login.Random()
+	if c.opts.Cookie.SameSite != http.SameSiteStrictMode ||
+		c.cookies.Landings.Set(w.Header(), r.Header, id, []byte(target)) != nil {
+		return target
+	}
+	return c.routeURL(c.opts.Routes.Landing, "id", id)
+}
+
+// handleLanding goes where the login was to end. Without its cookie, as after a reload, that is where every login ends.
+func (c *Client) handleLanding(w http.ResponseWriter, r *http.Request) error {
+	target := c.returnTo.Resolve("")
+	if query, err := params.Parse(r.URL.RawQuery); err == nil {
+		if payload, ok := c.cookies.Landings.Get(r.Header, query["id"]); ok {
+			c.cookies.Landings.Delete(w.Header(), query["id"])
+			target = c.returnTo.Resolve(string(payload)) // checked again (BCP-01)
+		}
+	}
+	hop(w, target)
+	return nil
+}
+
+// hop answers with a page that goes to target by itself: to the browser that is a navigation of our own site.
+func hop(w http.ResponseWriter, target string) {
+	caching.Protect(w.Header())
+	w.Header().Set("Refresh", "0;url="+target)
+	page.Write(w, http.StatusOK, page.Page{
+		Title: "One moment", Text: "You are being sent on.", Links: []page.Link{{Text: "Continue", URL: target}},
+	})
+}
+
+// hops reports whether r is a link of another site, from which a Strict session cookie is not sent. What it asked for
+// has to be asked once more from here before anybody knows whether there is a session.
+func (c *Client) hops(r *http.Request) bool {
+	return c.opts.Cookie.SameSite == http.SameSiteStrictMode && r.Header.Get("Sec-Fetch-Site") == "cross-site" &&
+		r.Method == http.MethodGet && !c.cookies.Sessions.Present(r.Header)
 }
 
 // callbackParams are those of the authorization response. In a POST they are in the body, and the query has none (FPM-01).

@@ -28,7 +28,7 @@ func rawRequest(method, target, query, body string, header ...string) *http.Requ
 	return r
 }
 
-var routePaths = []string{"/auth/login", "/auth/callback", "/auth/logout", "/auth/logged-out", "/auth/profile", "/auth/access-token"}
+var routePaths = []string{"/auth/login", "/auth/callback", "/auth/logout", "/auth/logged-out", "/auth/profile", "/auth/access-token", "/auth/landing"}
 
 // underWay returns an application, the Cookie field of its browser with a session, a login and a logout under way, and that
 // login's authentication request.
@@ -77,6 +77,7 @@ func FuzzRoutes(f *testing.F) {
 		"/auth/login": {302, 204, 400, 405}, "/auth/callback": {204, 302, 400, 405, 502}, "/auth/logout": {200, 204, 302, 303, 400, 403, 405},
 		"/auth/logged-out": {302, 405}, "/auth/profile": {200, 401, 403, 405},
 		"/auth/access-token": {200, 204, 400, 401, 403, 405},
+		"/auth/landing":      {200, 405},
 	}
 	f.Fuzz(func(t *testing.T, method, target, query string, cut uint, extra, site, mode, dest, mediaType, body string) {
 		a, cookie, login := underWay(t)

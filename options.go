@@ -193,7 +193,7 @@ func (o Options) withDefaults() Options {
 	}
 	for route, path := range map[*string]string{
 		&o.Routes.Login: "/auth/login", &o.Routes.Callback: "/auth/callback", &o.Routes.Logout: "/auth/logout",
-		&o.Routes.LoggedOut: "/auth/logged-out", &o.Routes.Profile: "/auth/profile",
+		&o.Routes.LoggedOut: "/auth/logged-out", &o.Routes.Landing: "/auth/landing", &o.Routes.Profile: "/auth/profile",
 		&o.Routes.AccessToken: "/auth/access-token",
 	} {
 		*route = cmp.Or(*route, path)
@@ -330,10 +330,8 @@ func (o *Options) validateSession(m *mistakes) {
 		m.check("Cookie.Domain", check.CookieDomain(o.Cookie.Domain, base.Hostname()))
 	}
 	switch {
-	case o.Cookie.SameSite != http.SameSiteLaxMode && o.Cookie.SameSite != http.SameSiteNoneMode:
-		// A Strict cookie is not sent on the redirect from the provider, so that every login would seem to fail (lesson
-		// 21).
-		m.add("Cookie.SameSite", "Strict is not supported yet; use Lax")
+	case o.Cookie.SameSite == http.SameSiteStrictMode && o.Routes.Landing == "-":
+		m.add("Cookie.SameSite", "Strict needs Routes.Landing: without it every login seems to fail") // lesson 21
 	case o.Cookie.SameSite == http.SameSiteNoneMode && !(secure && o.InsecureCrossSiteSession):
 		m.add("Cookie.SameSite", "None needs https and InsecureCrossSiteSession: other sites can act with it")
 	}

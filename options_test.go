@@ -62,7 +62,7 @@ func TestNewNamesEveryMistake(t *testing.T) {
 	o.ClientID = ""
 	o.BaseURL = "http://app.test"
 	o.Secrets = []string{"short"}
-	o.Cookie.SameSite = http.SameSiteStrictMode
+	o.Cookie.SameSite = http.SameSiteNoneMode
 	client, err := oidcauth.New(o)
 	want := []string{"BaseURL", "ClientID", "Cookie.SameSite", "Issuer", "Secrets[0]"}
 	if got := fieldsOf(err); !slices.Equal(got, want) || client != nil {
@@ -200,7 +200,9 @@ func TestEachMistakeIsNamedWithItsRemedy(t *testing.T) { // DISC-07, S17, S18, S
 		{"a cookie for another domain", "Cookie.Domain", "parent of it", func(o *oidcauth.Options) { o.Cookie.Domain = "evil.test" }},
 		{"a cookie for a top-level domain", "Cookie.Domain", "parent of it", func(o *oidcauth.Options) { o.Cookie.Domain = "test" }},
 		{"a cookie domain with a dot", "Cookie.Domain", "leading dot", func(o *oidcauth.Options) { o.Cookie.Domain = ".app.test" }},
-		{"a Strict cookie", "Cookie.SameSite", "use Lax", func(o *oidcauth.Options) { o.Cookie.SameSite = http.SameSiteStrictMode }},
+		{"a Strict cookie without a landing", "Cookie.SameSite", "Routes.Landing", func(o *oidcauth.Options) {
+			o.Cookie.SameSite, o.Routes.Landing = http.SameSiteStrictMode, "-"
+		}},
 		{"a cookie for other sites", "Cookie.SameSite", "InsecureCrossSiteSession", func(o *oidcauth.Options) {
 			o.Cookie.SameSite = http.SameSiteNoneMode
 		}},

@@ -46,6 +46,7 @@ type Routes struct {
 	Callback  string // /auth/callback: the redirect URI to register with the provider
 	Logout    string // /auth/logout
 	LoggedOut string // /auth/logged-out: register it as a post-logout URL to use returnTo at logout
+	Landing   string // /auth/landing: where a login ends whose session cookie is SameSite=Strict, for a moment
 	Profile   string // /auth/profile
 	// AccessToken is /auth/access-token: scripts of the application get an access token here, and so does a script that
 	// was injected into it. Switch it off where [Client.Proxy] or [Client.HTTPClient] will do.
@@ -59,6 +60,7 @@ func (r Routes) named() []struct{ name, path string } {
 		{"Callback", r.Callback},
 		{"Logout", r.Logout},
 		{"LoggedOut", r.LoggedOut},
+		{"Landing", r.Landing},
 		{"Profile", r.Profile},
 		{"AccessToken", r.AccessToken},
 	}
@@ -82,6 +84,7 @@ func (c *Client) newRoutes() map[string]route {
 		c.opts.Routes.Callback:  {"callback", []string{callback}, c.handleCallback},
 		c.opts.Routes.Logout:    {"logout", []string{"GET", "POST"}, c.handleLogout},
 		c.opts.Routes.LoggedOut: {"logged-out", []string{"GET"}, c.handleLoggedOut},
+		c.opts.Routes.Landing:   {"landing", []string{"GET"}, c.handleLanding},
 		c.opts.Routes.Profile:   {"profile", []string{"GET", "HEAD"}, c.handleProfile},
 
 		c.opts.Routes.AccessToken: {"access-token", []string{"GET"}, c.handleAccessToken},

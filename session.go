@@ -29,7 +29,9 @@ type CookieOptions struct {
 	// Domain shares the cookie with subdomains. It gives up the __Host- prefix, and with it the protection from cookies
 	// that another subdomain plants.
 	Domain string
-	// SameSite is Lax by default. None needs InsecureCrossSiteSession; Strict is refused for now.
+	// SameSite is Lax by default. None needs InsecureCrossSiteSession. Strict hides the session from all that begins on
+	// another site: a link from there, and the way back from the provider, take one step more on a page of ours, and values
+	// of a session do not survive a new login.
 	SameSite http.SameSite
 	// Transient ends the cookie with the browser session; Partitioned binds it to the embedding site (CHIPS).
 	Transient, Partitioned bool

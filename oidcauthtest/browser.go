@@ -149,8 +149,8 @@ func (b *Browser) Do(r *http.Request) *Response {
 		resp := b.send(r.Context(), next)
 		resp.History = slices.Clone(history)
 		history = append(history, resp)
-		if posted := b.selfPosting(resp); posted != nil && len(history) <= maxRedirects {
-			next = posted
+		if step := cmp.Or(b.selfPosting(resp), b.refresh(resp)); step != nil && len(history) <= maxRedirects {
+			next = step
 			continue
 		}
 		if b.stay || !isRedirect(resp) {

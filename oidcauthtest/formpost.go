@@ -13,6 +13,22 @@ var (
 	formField  = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 )
 
+// refresh returns the navigation that a page's Refresh header makes at once, or nil (HTML, shared declarative refresh
+// steps). It is the page's own.
+func (b *Browser) refresh(resp *Response) *outgoing {
+	where, ok := strings.CutPrefix(resp.Header.Get("Refresh"), "0;url=")
+	if b.stay || !ok {
+		return nil
+	}
+	target, err := resolve(resp.URL, where)
+	if err != nil {
+		return nil
+	}
+	return &outgoing{
+		method: http.MethodGet, url: target, initiator: resp.URL, header: http.Header{"Sec-Fetch-Mode": {"navigate"}},
+	}
+}
+
 // selfPosting returns the request that the provider's page makes which carries its answer to the application (OAuth 2.0
 // Form Post Response Mode), or nil.
 func (b *Browser) selfPosting(resp *Response) *outgoing {

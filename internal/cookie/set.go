@@ -23,10 +23,10 @@ type SetOptions struct {
 	CrossSiteLogins bool
 }
 
-// A Set has all cookies of one client: of its session, of logins under way and of logouts under way.
+// A Set has all cookies of one client: of its session, and of logins, logouts and landings under way.
 type Set struct {
-	Sessions        *Sessions
-	Logins, Logouts *Pending
+	Sessions                  *Sessions
+	Logins, Logouts, Landings *Pending
 }
 
 // NewSet binds every cookie to issuer, client id and base URL, so that one of another application on the same host, or with
@@ -58,7 +58,8 @@ func NewSet(o SetOptions) Set {
 		Sessions: NewSessions(SessionOptions{
 			Attributes: session, Codecs: o.SessionCodecs, Binding: binding, Words: []string{o.Issuer, o.ClientID},
 		}),
-		Logins:  pending("login", o.LoginCodecs, o.LoginTTL, 5, o.CrossSiteLogins),
-		Logouts: pending("logout", LoginCodecs(o.Secrets, "logout"), o.LogoutTTL, 2, false),
+		Logins:   pending("login", o.LoginCodecs, o.LoginTTL, 5, o.CrossSiteLogins),
+		Logouts:  pending("logout", LoginCodecs(o.Secrets, "logout"), o.LogoutTTL, 2, false),
+		Landings: pending("landing", LoginCodecs(o.Secrets, "landing"), time.Minute, 2, false),
 	}
 }
