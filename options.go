@@ -198,6 +198,7 @@ func (o Options) withDefaults() Options {
 	} {
 		*route = cmp.Or(*route, path)
 	}
+	o.Routes.InitiateLogin = cmp.Or(o.Routes.InitiateLogin, "-")
 	o.DefaultReturnTo = cmp.Or(o.DefaultReturnTo, "/")
 	o.PostLogoutURL = cmp.Or(o.PostLogoutURL, o.BaseURL)
 	o.LogoutStrategy = cmp.Or(o.LogoutStrategy, LogoutAuto)

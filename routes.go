@@ -51,6 +51,9 @@ type Routes struct {
 	// AccessToken is /auth/access-token: scripts of the application get an access token here, and so does a script that
 	// was injected into it. Switch it off where [Client.Proxy] or [Client.HTTPClient] will do.
 	AccessToken string
+	// InitiateLogin is where other sites, such as the provider's list of applications, send the browser to sign in (OpenID
+	// Connect Core 4). It is off until it is set. Register it as initiate_login_uri.
+	InitiateLogin string
 }
 
 // named lists the routes in the order of their fields.
@@ -63,6 +66,7 @@ func (r Routes) named() []struct{ name, path string } {
 		{"Landing", r.Landing},
 		{"Profile", r.Profile},
 		{"AccessToken", r.AccessToken},
+		{"InitiateLogin", r.InitiateLogin},
 	}
 }
 
@@ -87,7 +91,8 @@ func (c *Client) newRoutes() map[string]route {
 		c.opts.Routes.Landing:   {"landing", []string{"GET"}, c.handleLanding},
 		c.opts.Routes.Profile:   {"profile", []string{"GET", "HEAD"}, c.handleProfile},
 
-		c.opts.Routes.AccessToken: {"access-token", []string{"GET"}, c.handleAccessToken},
+		c.opts.Routes.AccessToken:   {"access-token", []string{"GET"}, c.handleAccessToken},
+		c.opts.Routes.InitiateLogin: {"initiate-login", []string{"GET", "POST"}, c.handleInitiateLogin},
 	}
 	routes := map[string]route{}
 	for path, rt := range table {
@@ -223,6 +228,30 @@ func (c *Client) handleLogin(w http.ResponseWriter, r *http.Request) error {
 		return refuse("invalid_request", err)
 	}
 	return c.startLogin(w, r, "login", o, false)
+}
+
+// handleInitiateLogin starts the login that another site asks for (OIDC-36). Nobody is asked anything for an issuer that is
+// not ours, and what is asked for is no more than a link to the login route could.
+func (c *Client) handleInitiateLogin(w http.ResponseWriter, r *http.Request) error {
+	if fetch.IsPrefetch(r) {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if !fetch.IsTopLevel(r) {
+		return refuse("navigation_required", nil)
+	}
+	query, err := params.Read(w, r)
+	if err != nil {
+		return refuse("invalid_request", err)
+	}
+	if query["iss"] != c.opts.Issuer {
+		return refuse("invalid_issuer", errors.New("iss of a third-party login is not the issuer"))
+	}
+	o := LoginOptions{ReturnTo: query["target_link_uri"], Params: map[string]string{"login_hint": query["login_hint"]}}
+	if err := checkLoginOptions(&o); err != nil {
+		return refuse("invalid_request", err)
+	}
+	return c.startLogin(w, r, "initiate-login", o, false)
 }
 
 // startLogin writes the redirect to the provider.
