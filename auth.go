@@ -99,7 +99,8 @@ func New(o Options) (*Client, error) {
 		return nil, &ConfigError{"AllowedReturnOrigins", err.Error()}
 	}
 	c.provider = idp.New(idp.Config{
-		Issuer: o.Issuer, ClientID: o.ClientID, ClientSecret: o.ClientSecret, AuthStyle: o.AuthStyle,
+		Issuer: o.Issuer, DiscoveryURL: o.DiscoveryURL, ClockSkew: o.ClockSkew, MaxIDTokenAge: o.MaxIDTokenAge,
+		ClientID: o.ClientID, ClientSecret: o.ClientSecret, AuthStyle: o.AuthStyle,
 		Public: o.PublicClient, SigningAlgs: o.IDTokenSigningAlgs, UserInfoSigningAlg: o.UserInfoSigningAlg,
 		TrustedAudience: o.TrustedAudiences, AllowHTTP: o.InsecureAllowHTTP, HTTPClient: o.HTTPClient,
 	})

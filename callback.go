@@ -177,7 +177,7 @@ func (c *Client) finishLogin(r *http.Request, tx *login.Transaction, query map[s
 	}
 	// RFC 9207 2.4. Several providers leave iss out of errors although they advertise it: nothing is exchanged then.
 	iss, sent := query["iss"]
-	if sent && iss != c.opts.Issuer || !sent && metadata.IssParameterSupported && query["error"] == "" {
+	if sent && !c.provider.IsIssuer(iss) || !sent && metadata.IssParameterSupported && query["error"] == "" {
 		return nil, refuse("invalid_issuer", errors.New("iss in the authorization response is not the issuer"))
 	}
 	if code := query["error"]; code != "" {
@@ -244,7 +244,7 @@ func (c *Client) establish(r *http.Request, tx *login.Transaction, tokens *idp.T
 	if err != nil {
 		return nil, loginError("invalid_id_token", err)
 	}
-	if tx.StaleAuthentication(id.AuthTime, 30*time.Second) {
+	if tx.StaleAuthentication(id.AuthTime, c.opts.ClockSkew) {
 		return nil, refuse("login_denied", errors.New("prompt=login brought an older authentication"))
 	}
 	sealed := &cookie.Tokens{

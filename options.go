@@ -32,7 +32,10 @@ type Options struct {
 	// of Okta, Entra and Google do not. Domain is Auth0's short form: "tenant.eu.auth0.com" for
 	// "https://tenant.eu.auth0.com/". Set one of the two.
 	Issuer, Domain string
-	ClientID       string // the application's identifier at the provider
+	// DiscoveryURL is where the provider's metadata is, if not at Issuer + "/.well-known/openid-configuration" (Azure AD B2C,
+	// Keycloak behind two host names). The metadata must name Issuer all the same.
+	DiscoveryURL string
+	ClientID     string // the application's identifier at the provider
 	// BaseURL is where browsers find the application, such as "https://app.example.com". A path in it is the base path
 	// of all routes. URLs and cookie attributes come from it and never from a request's headers.
 	BaseURL string
@@ -65,6 +68,10 @@ type Options struct {
 	AudienceScopes     map[string][]string        // scopes of the tokens for further audiences; see [TokenOptions]
 	TrustedAudiences   func(audience string) bool // accepted beside ClientID in an ID token; nil: none
 	IDTokenSigningAlgs []string                   // of ID tokens; default RS256; HMAC needs ClientSecret
+	// ClockSkew is how far the clocks of provider and application may be apart: default 30 s, at most 5 min.
+	// MaxIDTokenAge is how long ago an ID token may have been issued at its login: default 10 min, negative for no limit.
+	// Entra ID dates its tokens back by 5 min, so that a host without NTP may need more.
+	ClockSkew, MaxIDTokenAge time.Duration
 	// FetchUserInfo adds the claims of the UserInfo endpoint at login. UserInfoSigningAlg is the application's
 	// registered userinfo_signed_response_alg; when set, an unsigned answer is refused.
 	FetchUserInfo      bool
@@ -207,6 +214,7 @@ func (o Options) withDefaults() Options {
 	}
 	o.IdleTimeout = cmp.Or(o.IdleTimeout, 24*time.Hour)
 	o.AbsoluteTimeout = cmp.Or(o.AbsoluteTimeout, 72*time.Hour)
+	o.ClockSkew, o.MaxIDTokenAge = cmp.Or(o.ClockSkew, 30*time.Second), cmp.Or(o.MaxIDTokenAge, 10*time.Minute)
 	o.TokenRefreshBuffer = cmp.Or(o.TokenRefreshBuffer, 10*time.Second)
 	if o.ProfileClaims == nil {
 		o.ProfileClaims = userClaims
@@ -237,6 +245,12 @@ func (o *Options) validateProvider(m *mistakes) {
 		m.add("Domain", "is set beside another Issuer; set one of the two")
 	default:
 		m.check("Domain", check.Domain(o.Domain))
+	}
+	if o.DiscoveryURL != "" {
+		m.check("DiscoveryURL", check.URL(o.DiscoveryURL, o.InsecureAllowHTTP))
+	}
+	if o.ClockSkew < 0 || o.ClockSkew > 5*time.Minute {
+		m.add("ClockSkew", "%v is not between 0 and 5 minutes; synchronise the clock (NTP)", o.ClockSkew)
 	}
 	if o.ClientID == "" {
 		m.add("ClientID", "is empty; copy it from the application's page at the provider")

@@ -203,6 +203,11 @@ func TestEachMistakeIsNamedWithItsRemedy(t *testing.T) { // DISC-07, S17, S18, S
 		{"a Strict cookie without a landing", "Cookie.SameSite", "Routes.Landing", func(o *oidcauth.Options) {
 			o.Cookie.SameSite, o.Routes.Landing = http.SameSiteStrictMode, "-"
 		}},
+		{"plain http for the metadata", "DiscoveryURL", "use https", func(o *oidcauth.Options) {
+			o.DiscoveryURL = "http://op.example.com/.well-known/openid-configuration"
+		}},
+		{"clocks too far apart", "ClockSkew", "NTP", func(o *oidcauth.Options) { o.ClockSkew = 6 * time.Minute }},
+		{"clocks nearer than together", "ClockSkew", "NTP", func(o *oidcauth.Options) { o.ClockSkew = -time.Second }},
 		{"a cookie for other sites", "Cookie.SameSite", "InsecureCrossSiteSession", func(o *oidcauth.Options) {
 			o.Cookie.SameSite = http.SameSiteNoneMode
 		}},

@@ -15,7 +15,7 @@ func (p *Provider) checkClaims(c object, h header, e Expect) (*IDToken, error) {
 		p.checkIssuer(c, &t),
 		p.checkAudience(c, h),
 		checkSubject(c, &t),
-		checkTimes(c, &t),
+		p.checkTimes(c, &t),
 		checkNonce(c, e),
 		checkAccessToken(c, h, e.AccessToken),
 		readSession(c, &t),
@@ -25,7 +25,9 @@ func (p *Provider) checkClaims(c object, h header, e Expect) (*IDToken, error) {
 		}
 	}
 	// Last, so that a login is only called the wrong one once the token is known to be right.
-	for _, err := range []error{checkAuthTime(e, t.AuthTime), checkACR(c, e), checkOrganization(c, e)} {
+	for _, err := range []error{
+		p.checkTenant(c), p.checkAuthTime(e, t.AuthTime), checkACR(c, e), checkOrganization(c, e),
+	} {
 		if err != nil {
 			return nil, err
 		}
@@ -34,9 +36,13 @@ func (p *Provider) checkClaims(c object, h header, e Expect) (*IDToken, error) {
 }
 
 func (p *Provider) checkIssuer(c object, t *IDToken) (err error) {
+	want, err := p.issuerOf(c)
+	if err != nil {
+		return err
+	}
 	t.Issuer, err = c.text("iss")
-	if err != nil || t.Issuer != p.cfg.Issuer {
-		return refuse("issuer", "iss is %.256q and not %q", t.Issuer, p.cfg.Issuer)
+	if err != nil || t.Issuer != want {
+		return refuse("issuer", "iss is %.256q and not %q: %s", t.Issuer, want, issuerRemedy(t.Issuer))
 	}
 	return nil
 }
@@ -88,8 +94,8 @@ func checkSubject(c object, t *IDToken) (err error) {
 	return nil
 }
 
-func checkTimes(c object, t *IDToken) error {
-	now := time.Now()
+func (p *Provider) checkTimes(c object, t *IDToken) error {
+	now, leeway, maxAge := time.Now(), p.cfg.ClockSkew, p.cfg.MaxIDTokenAge
 	exp, err := c.date("exp")
 	switch {
 	case err != nil:
@@ -115,8 +121,9 @@ func checkTimes(c object, t *IDToken) error {
 	case t.IssuedAt.After(now.Add(leeway)):
 		return refuse("issued_at", "iat is %s ahead, and %s are allowed: %s",
 			since(t.IssuedAt, now), leeway, checkClock)
-	case now.Sub(t.IssuedAt) > maxAge:
-		return refuse("issued_at", "iat is %s old, and %s are allowed: %s", since(now, t.IssuedAt), maxAge, checkClock)
+	case maxAge > 0 && now.Sub(t.IssuedAt) > maxAge:
+		return refuse("issued_at", "iat is %s old, and %s are allowed: %s, or raise MaxIDTokenAge",
+			since(now, t.IssuedAt), maxAge, checkClock)
 	}
 	return nil
 }
@@ -158,11 +165,11 @@ func readSession(c object, t *IDToken) error {
 	return nil
 }
 
-func checkAuthTime(e Expect, at time.Time) error {
+func (p *Provider) checkAuthTime(e Expect, at time.Time) error {
 	if !e.HasMaxAge {
 		return nil
 	}
-	now := time.Now()
+	now, leeway := time.Now(), p.cfg.ClockSkew
 	switch {
 	case at.IsZero():
 		return refuse("auth_time", "max_age was sent but auth_time is missing")

@@ -120,8 +120,7 @@ func (p *Provider) Metadata(ctx context.Context) (*Metadata, error) {
 }
 
 func (p *Provider) fetchMetadata(ctx context.Context) (*Metadata, error) {
-	// Discovery 4.1: a slash at the issuer's end is dropped first.
-	target := strings.TrimSuffix(p.cfg.Issuer, "/") + "/.well-known/openid-configuration"
+	target := p.cfg.metadataURL()
 	a, err := p.get(ctx, "metadata", target)
 	if err != nil {
 		return nil, err
@@ -134,6 +133,18 @@ func (p *Provider) fetchMetadata(ctx context.Context) (*Metadata, error) {
 		return nil, fmt.Errorf("metadata at %s: %w", target, err)
 	}
 	return m, nil
+}
+
+func (c Config) metadataURL() string {
+	if c.DiscoveryURL != "" {
+		return c.DiscoveryURL
+	}
+	issuer := c.Issuer
+	if c.manyTenants() {
+		issuer = strings.Replace(issuer, tenantPart, commonPart, 1)
+	}
+	// Discovery 4.1: a slash at the issuer's end is dropped first.
+	return strings.TrimSuffix(issuer, "/") + "/.well-known/openid-configuration"
 }
 
 func parseMetadata(body []byte) (*Metadata, error) {
@@ -177,11 +188,18 @@ func parseMetadata(body []byte) (*Metadata, error) {
 	return &m, nil
 }
 
+// issuerRemedy says what to do if got is not the issuer that is configured.
+func issuerRemedy(got string) string {
+	if strings.Contains(got, tenantPart) {
+		return "it is that of many tenants, so configure it as it is and AllowedTenants, or the issuer of one tenant"
+	}
+	return "they must be equal byte for byte, so correct the configuration or add or remove the slash at its end"
+}
+
 // checkMetadata refuses what no sign-in can work with, or not safely (DISC-03, DISC-05, DISC-06).
 func (p *Provider) checkMetadata(m *Metadata) error {
 	if m.Issuer != p.cfg.Issuer {
-		return fmt.Errorf("issuer is %q but %q is configured: they must be equal byte for byte, "+
-			"so correct the configuration or add or remove the slash at its end", m.Issuer, p.cfg.Issuer)
+		return fmt.Errorf("issuer is %q but %q is configured: %s", m.Issuer, p.cfg.Issuer, issuerRemedy(m.Issuer))
 	}
 	endpoints := []struct {
 		name, url string

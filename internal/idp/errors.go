@@ -33,7 +33,7 @@ func (e *Error) GoString() string { return e.Error() }
 // A TokenError says which check an ID token failed.
 type TokenError struct {
 	// Check is the name of the check: missing, size, malformed, duplicate, alg, type, crit, signature, issuer,
-	// audience, azp, subject, expired, not_before, issued_at, nonce, at_hash, auth_time, acr or organization.
+	// audience, azp, subject, expired, not_before, issued_at, nonce, at_hash, auth_time, acr, organization or tenant.
 	Check string
 	// Reason is for a log. It has no nonce and no token in it.
 	Reason string
@@ -43,9 +43,9 @@ type TokenError struct {
 func (e *TokenError) Error() string { return "id token refused (" + e.Check + "): " + e.Reason }
 
 // Denied says whether the token is genuine but the login is not the one that was asked for: too long ago, with too
-// weak a method, or for another organization.
+// weak a method, for another organization, or by a user of a tenant that is not allowed.
 func (e *TokenError) Denied() bool {
-	return e.Check == "auth_time" || e.Check == "acr" || e.Check == "organization"
+	return e.Check == "auth_time" || e.Check == "acr" || e.Check == "organization" || e.Check == "tenant"
 }
 
 func refuse(check, format string, args ...any) error {

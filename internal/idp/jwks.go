@@ -107,7 +107,11 @@ func parseKey(raw []byte) (publicKey, bool) {
 	if err := key.UnmarshalJSON(data); err != nil || !strong(key.Key) {
 		return publicKey{}, false
 	}
-	return publicKey{id: id, alg: alg, key: key.Key}, true
+	issuer, err := o.text("issuer")
+	if err != nil || issuer == "" && o.has("issuer") {
+		issuer = string(o["issuer"]) // which no token's is
+	}
+	return publicKey{id: id, alg: alg, issuer: issuer, key: key.Key}, true
 }
 
 // strong says whether key is of a kind, and of a size, that may verify signatures.

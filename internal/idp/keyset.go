@@ -46,6 +46,7 @@ func (s source) coolDown() time.Duration {
 // publicKey is a key that may verify signatures.
 type publicKey struct {
 	id, alg string // as published; alg may be empty
+	issuer  string // as published by Entra: a template or one tenant's; may be empty
 	key     any
 }
 
@@ -96,6 +97,8 @@ type keySet struct {
 type signed struct {
 	jws     *jose.JSONWebSignature
 	id, alg string // of its header
+	// ofIssuer says that its issuer must be that of the key, if the key has one.
+	ofIssuer bool
 }
 
 func (s signed) verify(keys []publicKey) (payload []byte, ok bool) {
@@ -103,7 +106,7 @@ func (s signed) verify(keys []publicKey) (payload []byte, ok bool) {
 		if !k.fits(s.id, s.alg) {
 			continue
 		}
-		if payload, err := s.jws.Verify(k.key); err == nil {
+		if payload, err := s.jws.Verify(k.key); err == nil && (!s.ofIssuer || ofKey(k, payload)) {
 			return payload, true
 		}
 	}
@@ -139,7 +142,11 @@ func (s *keySet) verify(ctx context.Context, url string, src source, token signe
 	if err != nil {
 		return nil, err
 	}
-	err = refuse("signature", "no published key verifies it (key id %.64q, %s)", token.id, token.alg)
+	what := "no published key verifies it"
+	if token.ofIssuer {
+		what = "no key that is published for its issuer verifies it"
+	}
+	err = refuse("signature", "%s (key id %.64q, %s)", what, token.id, token.alg)
 	if latest == round && !token.named(keys) {
 		err = lagging{err}
 	}

@@ -3,6 +3,7 @@
 package idp
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -25,6 +26,10 @@ const (
 	maxDocument    = 1 << 20 // metadata and key set
 	maxTokenAnswer = 256 << 10
 	maxUserInfo    = 256 << 10
+
+	clockSkew     = 30 * time.Second // by default, as the age
+	maxClockSkew  = 5 * time.Minute
+	maxIDTokenAge = 10 * time.Minute
 )
 
 // Config describes the client and the provider. The zero value is refused by [Config.Validate].
@@ -34,6 +39,19 @@ type Config struct {
 	Issuer       string // byte for byte as the provider's metadata and tokens spell it
 	ClientID     string
 	ClientSecret string
+	// DiscoveryURL is where the provider's metadata is. Empty is Issuer and /.well-known/openid-configuration. Metadata
+	// found elsewhere must name Issuer all the same.
+	DiscoveryURL string
+	// AllowedTenants are the ids of the tenants of Entra ID whose users may sign in; "*" alone allows every tenant, that
+	// of personal accounts included. Issuer is then what the metadata of common and organizations calls it, with the
+	// words {tenantid} in it, and that of common is fetched unless DiscoveryURL says otherwise. A token's iss must be
+	// Issuer with its tid. None, the default, means that Issuer is one issuer.
+	AllowedTenants []string
+	// ClockSkew is by how much the clocks of provider and host may differ. Zero is 30 s, and the most is 5 min.
+	ClockSkew time.Duration
+	// MaxIDTokenAge is how long ago an ID token may have been issued at login. Zero is 10 min, and less is no limit.
+	// Entra dates tokens back by 5 min.
+	MaxIDTokenAge time.Duration
 	// AuthStyle is how ClientSecret is sent. Zero is the Authorization header, or the form where metadata offers
 	// client_secret_post and not client_secret_basic.
 	AuthStyle oauth2.AuthStyle
@@ -64,10 +82,18 @@ func (c Config) Format(f fmt.State, _ rune) {
 // mistaken Config return the same error.
 func (c Config) Validate() error {
 	var errs []error
-	if err := checkURL(c.Issuer, c.AllowHTTP); err != nil {
+	if err := checkBareURL(c.Issuer, c.AllowHTTP); err != nil {
 		errs = append(errs, fmt.Errorf("issuer %w", err))
-	} else if strings.Contains(c.Issuer, "?") {
-		errs = append(errs, errors.New("issuer has a query"))
+	} else if err := c.checkTenants(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.DiscoveryURL != "" {
+		if err := checkBareURL(c.DiscoveryURL, c.AllowHTTP); err != nil {
+			errs = append(errs, fmt.Errorf("DiscoveryURL %w", err))
+		}
+	}
+	if c.ClockSkew < 0 || c.ClockSkew > maxClockSkew {
+		errs = append(errs, fmt.Errorf("ClockSkew is %s and must be between 0 and %s", c.ClockSkew, maxClockSkew))
 	}
 	if c.ClientID == "" {
 		errs = append(errs, errors.New("client id is empty"))
@@ -113,6 +139,9 @@ type Provider struct {
 // New returns a Provider. It does no I/O and starts no goroutine.
 func New(cfg Config) *Provider {
 	cfg.SigningAlgs = cfg.signingAlgs()
+	cfg.AllowedTenants = slices.Clone(cfg.AllowedTenants)
+	cfg.ClockSkew = cmp.Or(cfg.ClockSkew, clockSkew)
+	cfg.MaxIDTokenAge = cmp.Or(cfg.MaxIDTokenAge, maxIDTokenAge)
 	client := DefaultHTTPClient()
 	if cfg.HTTPClient != nil {
 		// The caller's client may be in use elsewhere, so it is never changed.
@@ -161,8 +190,8 @@ type answer struct {
 // call sends req and reads at most limit bytes of the answer. What names the request in errors. A provider that cannot
 // be reached is ErrUnreachable; if it is the caller that went away the error is the context's. A redirect is an error.
 //
-// A panic of the caller's HTTP client is an error too: some calls are made in goroutines of ours, where nobody else could
-// recover and the whole process would end.
+// A panic of the caller's HTTP client is an error too: some calls are made in goroutines of ours, where nobody else
+// could recover and the whole process would end.
 func (p *Provider) call(req *http.Request, what string, timeout time.Duration, limit int64) (a *answer, err error) {
 	caller := req.Context()
 	ctx, cancel := context.WithTimeout(caller, timeout)
@@ -252,6 +281,17 @@ func checkURL(s string, allowHTTP bool) error {
 		return nil
 	}
 	return errors.New("must use https")
+}
+
+// checkBareURL refuses what [checkURL] does, and a query (Discovery 3).
+func checkBareURL(s string, allowHTTP bool) error {
+	if err := checkURL(s, allowHTTP); err != nil {
+		return err
+	}
+	if strings.Contains(s, "?") {
+		return errors.New("has a query")
+	}
+	return nil
 }
 
 func loopback(host string) bool {

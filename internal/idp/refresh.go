@@ -1,6 +1,7 @@
 package idp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -62,6 +63,7 @@ func (p *Provider) Refresh(ctx context.Context, r RefreshRequest) (*Tokens, erro
 // ExpectRefreshed is what a refreshed ID token must fit. The zero value matches no token: a subject is required.
 type ExpectRefreshed struct {
 	Subject     string // of the login
+	Issuer      string // of the login; empty: Config.Issuer, which with AllowedTenants matches no token
 	AccessToken string // that came with the ID token, for at_hash
 }
 
@@ -82,6 +84,8 @@ func (p *Provider) VerifyRefreshed(ctx context.Context, raw string, e ExpectRefr
 		p.checkAudience(o.claims, o.header),
 		checkSubject(o.claims, &t),
 		checkSameSubject(t.Subject, e.Subject),
+		checkSameIssuer(t.Issuer, cmp.Or(e.Issuer, p.cfg.Issuer)),
+		p.checkTenant(o.claims),
 	} {
 		if err != nil {
 			return nil, err
@@ -89,7 +93,7 @@ func (p *Provider) VerifyRefreshed(ctx context.Context, raw string, e ExpectRefr
 	}
 	// Providers backdate, repeat and omit these, which is no reason to end a session.
 	for _, err := range []error{
-		checkTimes(o.claims, &t), readSession(o.claims, &t), checkAccessToken(o.claims, o.header, e.AccessToken),
+		p.checkTimes(o.claims, &t), readSession(o.claims, &t), checkAccessToken(o.claims, o.header, e.AccessToken),
 	} {
 		if err != nil {
 			return nil, fmt.Errorf("%w: %v", ErrUnverified, err)
@@ -105,6 +109,15 @@ func (p *Provider) VerifyRefreshed(ctx context.Context, raw string, e ExpectRefr
 func checkSameSubject(got, login string) error {
 	if got != login {
 		return refuse("subject", "sub is not that of the login")
+	}
+	return nil
+}
+
+// checkSameIssuer compares an issuer, which is one of the provider's, with that of the login: subjects of two tenants
+// are two users even if they are called the same.
+func checkSameIssuer(got, login string) error {
+	if got != login {
+		return refuse("issuer", "iss is %.256q and not %.256q, that of the login", got, login)
 	}
 	return nil
 }

@@ -99,8 +99,11 @@ func (p *Provider) openUserInfo(ctx context.Context, m *Metadata, raw string) ([
 }
 
 func (p *Provider) checkUserInfoParties(c object) error {
-	if iss, err := c.text("iss"); err != nil || iss != p.cfg.Issuer {
-		return refuse("issuer", "iss is %.256q and not %q", iss, p.cfg.Issuer)
+	if err := p.checkIssuer(c, &IDToken{}); err != nil {
+		return err
+	}
+	if err := p.checkTenant(c); err != nil {
+		return err
 	}
 	if aud, err := audiences(c); err != nil || !slices.Contains(aud, p.cfg.ClientID) {
 		return refuse("audience", "aud is %.256q, without the client id %q", aud, p.cfg.ClientID)
