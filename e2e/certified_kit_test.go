@@ -1,0 +1,436 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"html"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/oidcauth/oidcauth"
+)
+
+// certifiedConfigs are the ways in which applications differ that the whole journey is walked with. Source is where the
+// user's name comes from.
+var certifiedConfigs = []struct {
+	name, source string
+	options      func(*oidcauth.Options)
+}{
+	{"code in the query", "id_token", nil},
+	{"login for an API", "id_token", func(o *oidcauth.Options) { o.Audience = ordersAPI }},
+	{"claims from UserInfo", "userinfo", func(o *oidcauth.Options) { o.FetchUserInfo, o.DropIDToken = true, true }},
+}
+
+// The APIs that the provider knows (RFC 8707): one is sent JWTs, the other opaque tokens.
+const (
+	ordersAPI  = "https://orders.example"
+	billingAPI = "https://billing.example"
+)
+
+// The credentials have what the form encoding of RFC 6749 2.3.1 is there for.
+const (
+	certifiedClientID = "our app:1"
+	certifiedSecret   = "s3cret: 100% +/&= and long enough"
+)
+
+// A certifiedProvider is npm oidc-provider in a process of its own.
+type certifiedProvider struct {
+	t        *testing.T
+	settings map[string]any
+	cmd      *exec.Cmd
+	ended    func()
+	Issuer   string
+	Admin    string
+	Port     int
+}
+
+// startCertified starts the provider for an application at base. Without its packages the test is skipped; with CI set
+// it fails.
+func startCertified(t *testing.T, base string) *certifiedProvider {
+	t.Helper()
+	if _, err := os.Stat("certified/node_modules"); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatal("run npm ci in e2e/certified: these tests must not be skipped where CI is set")
+		}
+		t.Skip("the provider is not installed: run npm ci in e2e/certified")
+	}
+	api := func(scope, format string) map[string]any {
+		return map[string]any{"scope": scope, "accessTokenFormat": format}
+	}
+	p := &certifiedProvider{t: t, settings: map[string]any{
+		"port":         0,
+		"tokenSeconds": 3600,
+		"apis":         map[string]any{ordersAPI: api("orders", "jwt"), billingAPI: api("billing", "opaque")},
+		"client": map[string]any{
+			"client_id": certifiedClientID, "client_secret": certifiedSecret,
+			"token_endpoint_auth_method": "client_secret_basic",
+			"grant_types":                []string{"authorization_code", "refresh_token"},
+			"redirect_uris":              []string{base + "/auth/callback"},
+			"post_logout_redirect_uris":  []string{base},
+		},
+	}}
+	p.start()
+	t.Cleanup(func() { p.kill() })
+	return p
+}
+
+// warnings are what the provider has to say of an older Node.
+var warnings = regexp.MustCompile(`(?m)^oidc-provider WARNING: .*\n?`)
+
+func (p *certifiedProvider) start() {
+	p.t.Helper()
+	node, err := filepath.Abs("certified/node_modules/.bin/node") // newer than the machine's may be
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err := os.Stat(node); err != nil {
+		node = "node"
+	}
+	settings, err := json.Marshal(p.settings)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.cmd = exec.Command(node, "server.mjs")
+	p.cmd.Dir = "certified"
+	p.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "SETTINGS=" + string(settings)}
+	var said strings.Builder
+	p.cmd.Stderr = &said
+	stdin, err := p.cmd.StdinPipe() // it ends with the tests, however they end
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	stdout, err := p.cmd.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatalf("start the provider: %v", err)
+	}
+	p.ended = sync.OnceFunc(func() {
+		_ = stdin.Close()
+		err := p.cmd.Wait()
+		if err != nil || warnings.ReplaceAllString(said.String(), "") != "" {
+			p.t.Errorf("the provider ended with %v and said\n%s", err, said.String())
+		}
+	})
+	if err := json.NewDecoder(stdout).Decode(p); err != nil {
+		p.ended()
+		p.t.Fatalf("the provider prints no addresses: %v", err)
+	}
+}
+
+// kill ends the process, and all that it knows is gone. It may be started again at the same address.
+func (p *certifiedProvider) kill() {
+	p.ended()
+	p.settings["port"] = p.Port
+}
+
+// ask uses the tests' own door to the provider.
+func (p *certifiedProvider) ask(what, body string, answer any) {
+	p.t.Helper()
+	resp, err := http.Post(p.Admin+what, "text/plain", strings.NewReader(body))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(answer); err != nil {
+		p.t.Fatalf("%s: %v", what, err)
+	}
+}
+
+func (p *certifiedProvider) do(what, body string) { p.t.Helper(); p.ask(what, body, &struct{}{}) }
+
+// want compares what the provider has counted: grants by type, errors by code, and "reuse" of refresh tokens, "revoked"
+// grants, "logout"s, "password"s tried and refresh tokens "live".
+func (p *certifiedProvider) want(when string, want map[string]int) {
+	p.t.Helper()
+	var counts map[string]int
+	p.ask("/counts", "", &counts)
+	for what, n := range want {
+		if counts[what] != n {
+			p.t.Errorf("%s: %d × %s at the provider, want %d (of %v)", when, counts[what], what, n, counts)
+		}
+	}
+}
+
+// A tokenReport is what an API finds out about an access token.
+type tokenReport struct{ Sub, Aud, Scope, Format, Error string }
+
+func (p *certifiedProvider) look(token string) (report tokenReport) {
+	p.t.Helper()
+	p.ask("/look", token, &report)
+	return report
+}
+
+// A certifiedApp is an application of ours that signs its users in at the certified provider.
+type certifiedApp struct {
+	t        *testing.T
+	address  string
+	provider *certifiedProvider
+	client   *oidcauth.Client
+
+	mu     sync.Mutex
+	events []oidcauth.Event
+}
+
+// newCertifiedApp starts a provider and an application. Change may be nil.
+func newCertifiedApp(t *testing.T, change ...func(*oidcauth.Options)) *certifiedApp {
+	t.Helper()
+	a := &certifiedApp{t: t}
+	server := httptest.NewUnstartedServer(nil)
+	t.Cleanup(server.Close)
+	a.address = "http://" + server.Listener.Addr().String()
+	a.provider = startCertified(t, a.address)
+	a.client = a.newClient(change...)
+	server.Config.Handler = a.handler()
+	server.Start()
+	return a
+}
+
+func (a *certifiedApp) newClient(change ...func(*oidcauth.Options)) *oidcauth.Client {
+	a.t.Helper()
+	o := oidcauth.Options{
+		Issuer: a.provider.Issuer, ClientID: certifiedClientID, ClientSecret: certifiedSecret, BaseURL: a.address,
+		Secrets:        []string{"a secret of the tests, 32 bytes long or more"},
+		Scopes:         []string{"openid", "profile", "email", "offline_access", "orders", "billing"},
+		AudienceScopes: map[string][]string{ordersAPI: {"orders"}, billingAPI: {"billing"}},
+		// Core 11: without it the provider gives no refresh token. A link that sets prompt has to say consent, too.
+		AuthParams: map[string]string{"prompt": "consent"},
+		OnEvent: func(_ context.Context, e oidcauth.Event) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			a.events = append(a.events, e)
+		},
+		Logger: slog.New(slog.DiscardHandler),
+	}
+	for _, change := range change {
+		if change != nil {
+			change(&o)
+		}
+	}
+	client, err := oidcauth.New(o)
+	if err != nil {
+		a.t.Fatal(err)
+	}
+	return client
+}
+
+func (a *certifiedApp) host() string { return strings.TrimPrefix(a.address, "http://") }
+
+// handler is the application: a page for everybody, one for users, and one that shows an access token.
+func (a *certifiedApp) handler() http.Handler {
+	mux := http.NewServeMux()
+	write := func(w http.ResponseWriter, text string) {
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		_, _ = io.WriteString(w, `<!doctype html><html lang="en"><title>Ours</title>
+			<meta name="viewport" content="width=device-width">
+			<style>body { font: 18px/1.5 sans-serif; margin: 2em }</style>`+text)
+	}
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) { write(w, "<h1>Our home page</h1>") })
+	mux.Handle("GET /account/", a.client.RequireAuth(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s, _ := oidcauth.SessionFromContext(r.Context())
+		var user struct{ Name, Email string }
+		if err := s.Claims(&user); err != nil {
+			a.client.Error(w, r, err)
+			return
+		}
+		who := html.EscapeString(s.Subject + ", " + user.Name + ", " + user.Email)
+		write(w, "<h1>Account</h1><p>"+who+`<p><a href="/auth/logout">Sign out</a>`)
+	})))
+	mux.Handle("GET /token", a.client.RequireAuthAPI(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query := r.URL.Query()
+		token, err := a.client.AccessToken(w, r, &oidcauth.TokenOptions{
+			Audience: query.Get("audience"), ForceRefresh: query.Has("another"),
+		})
+		if err != nil {
+			a.client.Error(w, r, err)
+			return
+		}
+		_, _ = io.WriteString(w, token.AccessToken)
+	})))
+	return a.client.Wrap(mux)
+}
+
+// cause returns the last error that an event told of, and forgets it.
+func (a *certifiedApp) cause() (err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range a.events {
+		if e.Err != nil {
+			err = e.Err
+		}
+	}
+	a.events = nil
+	return err
+}
+
+// shortTokens lets the next access token, which get is to bring, live for a second, and waits until it has expired.
+func (a *certifiedApp) shortTokens(get func()) {
+	a.t.Helper()
+	a.provider.do("/token-seconds", "1")
+	get()
+	a.provider.do("/token-seconds", "3600")
+	time.Sleep(1100 * time.Millisecond) // a process of its own has no other clock
+}
+
+// A visitor is a browser without scripts, pictures and Fetch metadata.
+type visitor struct {
+	t      *testing.T
+	client *http.Client
+}
+
+// An answer is the page at which a visitor arrives after the redirects.
+type answer struct {
+	url    *url.URL
+	status int
+	header http.Header
+	body   string
+}
+
+func newVisitor(t *testing.T) *visitor {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &visitor{t, &http.Client{Jar: jar, Timeout: 15 * time.Second}}
+}
+
+func (v *visitor) open(target string) answer {
+	v.t.Helper()
+	return v.send(http.MethodGet, target, "text/html", nil)
+}
+
+// fetch is open by a script: no login is started.
+func (v *visitor) fetch(target string) answer {
+	v.t.Helper()
+	return v.send(http.MethodGet, target, "*/*", nil)
+}
+
+// patiently opens a page until the provider is known to be there again: that it was not is remembered for a moment.
+func (v *visitor) patiently(target string) answer {
+	v.t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		page := v.open(target)
+		if page.status != http.StatusServiceUnavailable || time.Now().After(deadline) {
+			return page
+		}
+	}
+}
+
+func (v *visitor) send(method, target, accept string, body io.Reader) answer {
+	v.t.Helper()
+	req, err := http.NewRequest(method, target, body)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	req.Header.Set("Accept", accept)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	resp, err := v.client.Do(req)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return answer{resp.Request.URL, resp.StatusCode, resp.Header, string(text)}
+}
+
+// formParts are the action of a form, and its hidden fields.
+var formParts = regexp.MustCompile(`(?:action|type="hidden" name)="([^"]*)"(?: value="([^"]*)")?`)
+
+// submit sends the form of a page, with fields as names and values.
+func (v *visitor) submit(page answer, pairs ...string) answer {
+	v.t.Helper()
+	fields := url.Values{}
+	for pair := range slices.Chunk(pairs, 2) {
+		fields.Set(pair[0], pair[1])
+	}
+	target := page.url
+	for _, part := range formParts.FindAllStringSubmatch(page.body, -1) {
+		name := html.UnescapeString(part[1])
+		if strings.HasPrefix(part[0], "action") {
+			action, err := url.Parse(name)
+			if err != nil {
+				v.t.Fatal(err)
+			}
+			target = page.url.ResolveReference(action)
+		} else {
+			fields.Set(name, html.UnescapeString(part[2]))
+		}
+	}
+	return v.send(http.MethodPost, target.String(), "text/html", strings.NewReader(fields.Encode()))
+}
+
+// asks says that a page is the provider's, where it asks for the password.
+func (page answer) asks() bool { return strings.Contains(page.body, `name="password"`) }
+
+func (v *visitor) enter(page answer, password string) answer {
+	v.t.Helper()
+	if !page.asks() {
+		v.t.Fatalf("no question for the password, but %d at %s:\n%s", page.status, page.url, page.body)
+	}
+	return v.submit(page, "login", "ada", "password", password, "do", "signin")
+}
+
+// signIn opens a page of the application that needs a user, and gives the password that the provider asks for.
+func (v *visitor) signIn(target string) answer {
+	v.t.Helper()
+	page := v.enter(v.open(target), "password")
+	v.wantAccount(page)
+	return page
+}
+
+func (v *visitor) wantAccount(page answer) {
+	v.t.Helper()
+	if page.status != http.StatusOK || !strings.Contains(page.body, "<h1>Account</h1>") {
+		v.t.Errorf("%d at %s, want the account page:\n%s", page.status, page.url, page.body)
+	}
+}
+
+// cookies are those that the visitor has for the application, as a Cookie header.
+func (v *visitor) cookies(address string) string {
+	v.t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	var pairs []string
+	for _, c := range v.client.Jar.Cookies(u) {
+		pairs = append(pairs, c.Name+"="+c.Value)
+	}
+	return strings.Join(pairs, "; ")
+}
+
+// token asks the application for an access token with certain cookies, from any goroutine.
+func (a *certifiedApp) token(cookies string) (status int, token string, err error) {
+	req, err := http.NewRequest(http.MethodGet, a.address+"/token", nil)
+	if err != nil {
+		return 0, "", err
+	}
+	req.Header.Set("Cookie", cookies)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body), err
+}
