@@ -282,6 +282,7 @@ func TestEventsOfARefreshAreTrue(t *testing.T) {
 			time.Sleep(70 * time.Second)
 			before := len(a.logs.names())
 			_, _ = a.token(a.browser, "")
+			a.settle(t) // events follow the answer
 			if got := a.logs.names()[before:]; !slices.Equal(got, []string{"session.refreshed"}) {
 				t.Errorf("one request that refreshes for itself: %q", got)
 			}
@@ -296,6 +297,7 @@ func TestEventsOfARefreshAreTrue(t *testing.T) {
 			a.wire.breakFor(oauthError(400, "invalid_grant"))
 			before := len(a.logs.names())
 			_, _ = a.token(a.browser, "https://other.test")
+			a.settle(t)
 			n := 0
 			for _, name := range a.logs.names()[before:] {
 				if name == "session.ended" {

@@ -744,3 +744,40 @@ func TestLoginURL(t *testing.T) {
 		t.Errorf("a route that was moved leads to %s", target.Path)
 	}
 }
+
+// S15: an attacker's connection would sign the user in as somebody else, without a click.
+func TestALinkOfAnotherSiteDoesNotChooseTheAccount(t *testing.T) {
+	t.Parallel()
+	const link = "/auth/login?connection=c&organization=o&invitation=i&login_hint=h"
+	all := []string{"connection", "organization", "invitation"}
+	for name, tt := range map[string]struct {
+		from    string
+		allowed []string
+		want    []string
+	}{
+		"typed in":                    {"", nil, all},
+		"from a page of ours":         {"https://app.test", nil, all},
+		"from a sibling":              {"https://www.app.test", nil, nil},
+		"from another site":           {"https://evil.test", nil, nil},
+		"from another site, with one": {"https://mail.test", []string{"invitation"}, []string{"invitation"}},
+	} {
+		a := newApp(t, func(o *oidcauth.Options) { o.AllowedLoginParams = tt.allowed })
+		b := a.browser
+		if tt.from != "" {
+			b = b.From(tt.from)
+		}
+		target, err := url.Parse(b.NoRedirects().Get(link).Header.Get("Location"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if target.Query().Get("login_hint") != "h" {
+			t.Errorf("%s: the hint is gone", name)
+		}
+		for _, param := range all {
+			want := slices.Contains(tt.want, param) || strings.HasPrefix(tt.from, "https://www.") // of the same site
+			if target.Query().Has(param) != want {
+				t.Errorf("%s: %s is sent: %t, want %t", name, param, target.Query().Has(param), want)
+			}
+		}
+	}
+}

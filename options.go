@@ -55,9 +55,11 @@ type Options struct {
 
 	// Scopes are asked for at each login; "openid" is always among them. Default: openid profile email offline_access,
 	// without offline_access where the provider says that it has no such scope.
-	Scopes             []string
-	AuthParams         map[string]string // sent with every authorization request; none that the library sets itself
-	AllowedLoginParams []string          // query parameters of the login route to forward beside the standard ones
+	Scopes     []string
+	AuthParams map[string]string // sent with every authorization request; none that the library sets itself
+	// AllowedLoginParams are query parameters of the login route to forward beside the standard ones. From other sites,
+	// such as webmail with an invitation, connection, organization and invitation are only forwarded if they are named here.
+	AllowedLoginParams []string
 	// Audience is the API that the login's access token is for. AllowedAudiences and AllowedScopes are what a login
 	// link, or a script that asks the access-token route, may ask for beside it, or beyond Scopes: nothing by default.
 	Audience           string

@@ -583,6 +583,7 @@ func TestEventsOfAFailedRefresh(t *testing.T) {
 				a.wire.breakFor(tt.answer)
 				before := len(a.logs.names())
 				_, _ = a.token(a.browser, "")
+				a.settle(t) // events follow the answer
 				got := slices.DeleteFunc(a.logs.names()[before:], func(name string) bool { return name == "session.joined" })
 				if !slices.Equal(got, tt.want) {
 					t.Errorf("the events are %q, want %q", got, tt.want)

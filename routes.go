@@ -195,6 +195,12 @@ var linkParams = []string{
 	"ui_locales", "max_age", "acr_values", "display",
 }
 
+// choosesAccount reports whether a parameter can bring the user in as somebody else without a question: by a connection or an
+// organization that belongs to an attacker. A link of another site must not do that (S15).
+func choosesAccount(name string) bool {
+	return name == "connection" || name == "organization" || name == "invitation"
+}
+
 // handleLogin starts the login that a link asks for.
 func (c *Client) handleLogin(w http.ResponseWriter, r *http.Request) error {
 	if fetch.IsPrefetch(r) {
@@ -211,6 +217,10 @@ func (c *Client) handleLogin(w http.ResponseWriter, r *http.Request) error {
 	}
 	o := LoginOptions{ReturnTo: query["returnTo"], Params: map[string]string{}}
 	for _, name := range slices.Concat(linkParams, c.opts.AllowedLoginParams) {
+		if elsewhere := r.Header.Get("Sec-Fetch-Site"); elsewhere == "cross-site" && choosesAccount(name) &&
+			!slices.Contains(c.opts.AllowedLoginParams, name) {
+			continue
+		}
 		if value := query[name]; value != "" {
 			o.Params[name] = value
 		}
