@@ -183,7 +183,7 @@ type certifiedApp struct {
 	client   *oidcauth.Client
 
 	mu     sync.Mutex
-	events []oidcauth.Event
+	failed error // what went wrong last
 }
 
 // newCertifiedApp starts a provider and an application. Change may be nil.
@@ -209,12 +209,8 @@ func (a *certifiedApp) newClient(change ...func(*oidcauth.Options)) *oidcauth.Cl
 		AudienceScopes: map[string][]string{ordersAPI: {"orders"}, billingAPI: {"billing"}},
 		// Core 11: without it the provider gives no refresh token. A link that sets prompt has to say consent, too.
 		AuthParams: map[string]string{"prompt": "consent"},
-		OnEvent: func(_ context.Context, e oidcauth.Event) {
-			a.mu.Lock()
-			defer a.mu.Unlock()
-			a.events = append(a.events, e)
-		},
-		Logger: slog.New(slog.DiscardHandler),
+		OnEvent:    func(_ context.Context, e oidcauth.Event) { a.note(e.Err) },
+		Logger:     slog.New(slog.DiscardHandler),
 	}
 	for _, change := range change {
 		if change != nil {
@@ -256,6 +252,7 @@ func (a *certifiedApp) handler() http.Handler {
 			Audience: query.Get("audience"), ForceRefresh: query.Has("another"),
 		})
 		if err != nil {
+			a.note(err) // the event may come later than the answer
 			a.client.Error(w, r, err)
 			return
 		}
@@ -264,16 +261,21 @@ func (a *certifiedApp) handler() http.Handler {
 	return a.client.Wrap(mux)
 }
 
-// cause returns the last error that an event told of, and forgets it.
-func (a *certifiedApp) cause() (err error) {
+// note keeps an error, if it is one, for cause.
+func (a *certifiedApp) note(err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, e := range a.events {
-		if e.Err != nil {
-			err = e.Err
-		}
+	if err != nil {
+		a.failed = err
 	}
-	a.events = nil
+}
+
+// cause returns what went wrong last, and forgets it.
+func (a *certifiedApp) cause() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err := a.failed
+	a.failed = nil
 	return err
 }
 
