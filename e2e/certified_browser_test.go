@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,7 +39,7 @@ func (p page) blockThirdParties() {
 // TestCertifiedInChromium: to the browser the application at 127.0.0.1 and the provider at localhost are two sites, so
 // that each step between them is a cross-site one.
 func TestCertifiedInChromium(t *testing.T) {
-	for i, config := range certifiedConfigs {
+	for i, config := range slices.Concat(certifiedConfigs, certifiedInBrowser) {
 		t.Run(config.name, func(t *testing.T) {
 			a, p := newCertifiedApp(t, config.options), page{t, newChromium(t)}
 			second, size := p.anotherTab(), sizes[i%len(sizes)]

@@ -25,13 +25,25 @@ import (
 
 // certifiedConfigs are the ways in which applications differ that the whole journey is walked with. Source is where the
 // user's name comes from.
-var certifiedConfigs = []struct {
-	name, source string
-	options      func(*oidcauth.Options)
-}{
+var certifiedConfigs = []certifiedRow{
 	{"code in the query", "id_token", nil},
 	{"login for an API", "id_token", func(o *oidcauth.Options) { o.Audience = ordersAPI }},
 	{"claims from UserInfo", "userinfo", func(o *oidcauth.Options) { o.FetchUserInfo, o.DropIDToken = true, true }},
+}
+
+// certifiedInBrowser are further ones that need a browser's cookies: net/http/cookiejar sends no Secure cookie over http, on
+// loopback neither, and knows no SameSite.
+var certifiedInBrowser = []certifiedRow{
+	{"form post", "id_token", func(o *oidcauth.Options) { o.ResponseMode = oidcauth.ResponseFormPost }},
+	{"Strict cookie", "id_token", func(o *oidcauth.Options) { o.Cookie.SameSite = http.SameSiteStrictMode }},
+	{"Strict cookie, form post", "id_token", func(o *oidcauth.Options) {
+		o.Cookie.SameSite, o.ResponseMode = http.SameSiteStrictMode, oidcauth.ResponseFormPost
+	}},
+}
+
+type certifiedRow struct {
+	name, source string
+	options      func(*oidcauth.Options)
 }
 
 // The APIs that the provider knows (RFC 8707): one is sent JWTs, the other opaque tokens.
