@@ -14,12 +14,18 @@ import (
 	"testing"
 )
 
-const maxRedirects = 20 // as in the Fetch standard
+const maxRedirects = 20 // as in the Fetch standard, which counts no pages that go on by themselves
+
+const formType = "application/x-www-form-urlencoded"
 
 // A Browser is a user's browser without sockets: it keeps cookies by the rules of RFC 6265bis (prefixes, Secure,
-// Domain, Path, SameSite, expiry by time.Now, size), sends Fetch metadata and Origin, and follows redirects, and the
-// page by which the provider posts its answer (Form Post Response Mode). It has otherwise no
-// scripts, no frames and no cache, and does not enforce CORS: a test sees answers that a page could not read.
+// Domain, Path, SameSite, expiry by time.Now, size), sends Fetch metadata and Origin, and follows redirects. It has no
+// scripts, no frames and no cache, and enforces neither CORS nor a Content-Security-Policy: a test sees answers that a
+// page could not read.
+//
+// In a tab or a frame it also goes on where a page does so without the user: by a Refresh of less than a second, in the
+// header or in a meta element, and by the script of pages that post a provider's answer (OAuth 2.0 Form Post Response
+// Mode): document.forms[0].submit(), as onload of the body or as all there is in a script element.
 //
 // What the browser is told to do that no browser would, such as a visit to a host that nobody serves, fails the test,
 // and so does a handler that panics or changes its cookies after its header was written.
@@ -45,7 +51,9 @@ type Response struct {
 	Body       string
 	URL        *url.URL      // where the browser is now
 	Request    *http.Request // as it was sent, cookies included
-	History    []*Response   // the redirects that led here, oldest first
+	History    []*Response   // the redirects, and the pages which went on by themselves, that led here, oldest first
+
+	asked *outgoing // what it answers; nil: nothing was sent
 }
 
 // Location returns the target of a redirect as a browser understands it, or "" if there is none.
@@ -92,7 +100,7 @@ func (b *Browser) Clone() *Browser {
 
 // From returns the same browser, its cookies included, on a page of another site: requests come from a link, form or
 // script there, as Fetch metadata, Origin and SameSite show. A script sends cookies along, as with credentials:
-// "include".
+// "include". A click on a link to the application's login is b.From("https://evil.test").Get("/auth/login").
 func (b *Browser) From(origin string) *Browser {
 	b.tb.Helper()
 	u, err := url.Parse(origin)
@@ -104,7 +112,8 @@ func (b *Browser) From(origin string) *Browser {
 	return &c
 }
 
-// NoRedirects returns the same browser, its cookies included, except that it stops at a redirect and returns it.
+// NoRedirects returns the same browser, its cookies included, except that it stops at a redirect, or a page that would
+// go on by itself, and returns that.
 func (b *Browser) NoRedirects() *Browser {
 	c := *b
 	c.stay = true
@@ -123,7 +132,7 @@ func (b *Browser) Get(target string) *Response {
 func (b *Browser) Post(target string, form url.Values) *Response {
 	b.tb.Helper()
 	r := b.request(http.MethodPost, target, strings.NewReader(form.Encode()))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Content-Type", formType)
 	r.Header.Set("Sec-Fetch-Mode", "navigate")
 	return b.Do(r)
 }
@@ -144,28 +153,34 @@ func (b *Browser) Do(r *http.Request) *Response {
 		b.tb.Errorf("%s: %v", r.Method, err)
 		return &Response{URL: r.URL, Header: http.Header{}, Request: r}
 	}
+	return b.browse(r.Context(), next)
+}
+
+// browse sends o and what that leads to.
+func (b *Browser) browse(ctx context.Context, o *outgoing) *Response {
+	b.tb.Helper()
+	first := o
 	var history []*Response
 	for {
-		resp := b.send(r.Context(), next)
+		resp := b.send(ctx, o)
 		resp.History = slices.Clone(history)
 		history = append(history, resp)
-		if step := cmp.Or(b.selfPosting(resp), b.refresh(resp)); step != nil && len(history) <= maxRedirects {
-			next = step
-			continue
-		}
-		if b.stay || !isRedirect(resp) {
+		if b.stay {
 			return resp
 		}
-		if len(history) > maxRedirects {
-			b.tb.Errorf("%s %s: over %d redirects, now to %s", r.Method, r.URL.Path, maxRedirects, place(resp.Location()))
+		next, leads, err := o.follow(resp)
+		switch {
+		case err != nil:
+			b.tb.Errorf("%s leads nowhere: %v", place(resp.URL.String()), err)
+			return resp
+		case !leads:
+			return resp
+		case len(history) > maxRedirects:
+			b.tb.Errorf("%s %s: over %d redirects, now to %s",
+				first.method, first.url.Path, maxRedirects, place(next.url.String()))
 			return resp
 		}
-		target, err := resolve(resp.URL, resp.Header.Get("Location"))
-		if err != nil {
-			b.tb.Errorf("redirect from %s: %v", place(resp.URL.String()), err)
-			return resp
-		}
-		next = next.redirect(resp.StatusCode, target)
+		o = next
 	}
 }
 
@@ -197,7 +212,7 @@ func (b *Browser) SignIn(user User) *Response {
 		if !sameOrigin(step.URL, b.base) || sameOrigin(steps[i].URL, b.base) {
 			continue // not back from the provider
 		}
-		if isRedirect(step) && slices.ContainsFunc(step.Cookies(), b.has) {
+		if step != resp && slices.ContainsFunc(step.Cookies(), b.has) {
 			return resp
 		}
 		b.tb.Fatalf("sign in: the callback answered %d and left no session: %s", step.StatusCode, excerpt(step.Body))
@@ -274,16 +289,6 @@ func (b *Browser) resolve(target string) *url.URL {
 	return u
 }
 
-// An outgoing is a request on its way through redirects.
-type outgoing struct {
-	method    string
-	url       *url.URL
-	header    http.Header // what the caller set; the browser's own headers are added at each step
-	body      []byte
-	initiator *url.URL   // the page that asks; nil: the address bar
-	visited   []*url.URL // the URLs that redirected
-}
-
 // outgoing reads r, which may lack the application's host.
 func (b *Browser) outgoing(r *http.Request) (*outgoing, error) {
 	target, err := resolve(b.base, r.URL.String())
@@ -304,72 +309,10 @@ func (b *Browser) outgoing(r *http.Request) (*outgoing, error) {
 	if o.initiator == nil && !(o.navigates() && isSafe(o.method)) {
 		o.initiator = target // forms and scripts are on some page: without From on the target's own
 	}
+	if o.framed() {
+		o.around = o.initiator
+	}
 	return o, nil
-}
-
-// mode is Sec-Fetch-Mode.
-func (o *outgoing) mode() string { return cmp.Or(o.header.Get("Sec-Fetch-Mode"), "cors") }
-
-func (o *outgoing) navigates() bool { return o.mode() == "navigate" }
-
-// urls are those so far, the current one last.
-func (o *outgoing) urls() []*url.URL { return append(slices.Clone(o.visited), o.url) }
-
-// redirect is the request that follows (Fetch standard, HTTP-redirect fetch).
-func (o *outgoing) redirect(status int, target *url.URL) *outgoing {
-	next := *o
-	next.url, next.visited = target, o.urls()
-	if status == http.StatusSeeOther && !isSafe(o.method) || status <= http.StatusFound && o.method == http.MethodPost {
-		next.method, next.body, next.header = http.MethodGet, nil, o.header.Clone()
-		next.header.Del("Content-Type")
-	}
-	return &next
-}
-
-// trip is the request for the SameSite rules. A redirect through another site taints it, also if the user typed the
-// address.
-func (o *outgoing) trip() trip {
-	t := trip{
-		sameSite: o.initiator == nil || siteOf(o.initiator) == siteOf(o.url),
-		topLevel: o.navigates() && cmp.Or(o.header.Get("Sec-Fetch-Dest"), "document") == "document",
-		safe:     isSafe(o.method),
-	}
-	for _, u := range o.visited {
-		t.sameSite = t.sameSite && siteOf(u) == siteOf(o.url)
-	}
-	return t
-}
-
-// fetchSite is Sec-Fetch-Site: how the page that asks relates to the farthest of the URLs so far.
-func (o *outgoing) fetchSite() string {
-	if o.initiator == nil {
-		return "none"
-	}
-	site := "same-origin"
-	for _, u := range o.urls() {
-		switch {
-		case sameOrigin(u, o.initiator):
-		case siteOf(u) != siteOf(o.initiator):
-			return "cross-site"
-		default:
-			site = "same-site"
-		}
-	}
-	return site
-}
-
-// origin is the Origin field, or "" where browsers send none.
-func (o *outgoing) origin() string {
-	if o.initiator == nil || isSafe(o.method) && (o.mode() != "cors" || o.fetchSite() == "same-origin") {
-		return ""
-	}
-	urls := o.urls()
-	for i, u := range urls[1:] {
-		if !sameOrigin(urls[i], o.initiator) && !sameOrigin(urls[i], u) {
-			return "null" // another origin redirected to a third
-		}
-	}
-	return originOf(o.initiator)
 }
 
 // prepare makes the request with everything that a browser adds.
@@ -397,7 +340,9 @@ func (b *Browser) prepare(ctx context.Context, o *outgoing) *http.Request {
 		add("Sec-Fetch-Mode", o.mode())
 		if o.navigates() {
 			add("Sec-Fetch-Dest", "document")
-			add("Sec-Fetch-User", "?1")
+			if !o.alone {
+				add("Sec-Fetch-User", "?1")
+			}
 		}
 		add("Sec-Fetch-Dest", "empty")
 	} else { // others get no Fetch metadata
@@ -421,7 +366,7 @@ func (b *Browser) prepare(ctx context.Context, o *outgoing) *http.Request {
 func (b *Browser) send(ctx context.Context, o *outgoing) *Response {
 	b.tb.Helper()
 	r := b.prepare(ctx, o)
-	out := &Response{Header: http.Header{}, URL: o.url, Request: r}
+	out := &Response{Header: http.Header{}, URL: o.url, Request: r, asked: o}
 	h := b.sites.get(originOf(o.url))
 	if h == nil {
 		b.tb.Errorf("nothing answers at %s: add it with Browser.Host", originOf(o.url))

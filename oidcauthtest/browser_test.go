@@ -125,6 +125,9 @@ func TestRequestsLookLikeABrowsers(t *testing.T) {
 		{"own script", fetch("/"), "same-origin", script, ""},
 		{"another site's script", from(evilSite, fetch("/")), "cross-site", script, evilSite},
 		{"another site's frame", from(evilSite, frame("/")), "cross-site", framed, ""},
+		// Fetch standard, append a request Origin header: a form does not tell http where on https it is, a script does.
+		{"another site's form, to http", from(evilSite, post("http://localhost:8080")), "cross-site", tab, "null"},
+		{"another site's script, to http", from(evilSite, fetch("http://localhost:8080")), "cross-site", script, evilSite},
 		{"typed, by another site's redirect", get(back), "none", tab, ""},
 		{"own link, by another site's redirect", from(appSite, get(back)), "cross-site", tab, ""},
 		{"own form, by another site's 307", from(appSite, post(back+"&status=307")), "cross-site", tab, "null"},

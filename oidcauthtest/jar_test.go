@@ -282,8 +282,8 @@ func TestSameSite(t *testing.T) {
 		{"subdomain's link", from(subSite, get("/")), all},
 		{"subdomain's script", from(subSite, fetch("/")), all},
 		{"the same host's link without https", from(httpSite, get("/")), lax}, // sites have schemes
-		{"another site's link", from(evilSite, get("/")), lax},
-		{"another site's form", from(evilSite, post("/")), none}, // FPM-02
+		{"another site's link", from(evilSite, get("/")), lax},                // RFC 6265bis 5.6.7.1, 8.8.2
+		{"another site's form", from(evilSite, post("/")), none},              // RFC 6265bis 8.8.6, FPM-02, FPM-03
 		{"another site's script", from(evilSite, fetch("/")), none},
 		{"another site's frame", from(evilSite, frame("/")), none},
 		// Lesson 21: a login begun here comes back by the other site's redirect.
@@ -292,6 +292,9 @@ func TestSameSite(t *testing.T) {
 		{"another site's link, redirected here", from(evilSite, get("/?to=/")), lax},
 		{"another site's form, kept a POST", from(evilSite, post("/?status=307&to=/")), none},
 		{"another site's form, turned into a GET", from(evilSite, post("/?to=/")), lax},
+		// RFC 6265bis 5.2: what another site began stays its own through all redirects (FPM-05, FPM-06).
+		{"another site's form, seen to", from(evilSite, post("/?status=303&to=/")), lax},
+		{"another site's form, redirected twice", from(evilSite, post("/?status=303&to=/%3Fto=/")), lax},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -36,6 +36,7 @@ type Knobs struct {
 	SignUserInfo            bool   // UserInfo is a JWT, signed as ID tokens are
 
 	AuthorizeError string                        // the authorization endpoint answers with this error
+	NullOrigin     bool                          // with response_mode=form_post browsers send "Origin: null"
 	EditMetadata   func(metadata map[string]any) // may change the answer, as all that follow
 	EditCallback   func(query url.Values)        // of the authorization response
 	EditTokens     func(response map[string]any) // of the token endpoint

@@ -59,7 +59,7 @@ func (p *Provider) authorize(w http.ResponseWriter, r *http.Request) {
 		k.EditCallback(response)
 	}
 	if q.Get("response_mode") == "form_post" {
-		formPost(w, redirectURI, response)
+		formPost(w, redirectURI, response, k.NullOrigin)
 		return
 	}
 	sep := "?"
@@ -76,9 +76,12 @@ var formPage = template.Must(template.New("").Parse(`<!doctype html><title>Submi
 {{end}}{{end}}<button>Continue</button></form>
 `))
 
-// formPost answers with a form for the redirect URI.
-func formPost(w http.ResponseWriter, redirectURI string, response url.Values) {
+// formPost answers with a form for the redirect URI. With nullOrigin the page does not tell where it is from.
+func formPost(w http.ResponseWriter, redirectURI string, response url.Values, nullOrigin bool) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	if nullOrigin {
+		w.Header().Set("Referrer-Policy", "no-referrer") // of which the Fetch standard makes "Origin: null"
+	}
 	_ = formPage.Execute(w, struct { // an error means that the client is gone
 		Action string
 		Fields url.Values
@@ -100,6 +103,8 @@ var (
 	digits    = regexp.MustCompile(`^[0-9]{1,9}$`)
 )
 
+func responseModes() []string { return []string{"query", "form_post"} }
+
 // invalid is the error code for an authorization request, or "" if there is nothing wrong with it.
 func invalid(q url.Values) string {
 	prompts := strings.Fields(q.Get("prompt"))
@@ -113,7 +118,7 @@ func invalid(q url.Values) string {
 	case !slices.Contains(strings.Fields(q.Get("scope")), "openid"):
 		return "invalid_scope" // CS-08
 	case q.Get("code_challenge_method") != "S256", !challenge.MatchString(q.Get("code_challenge")),
-		q.Has("response_mode") && q.Get("response_mode") != "query" && q.Get("response_mode") != "form_post",
+		q.Has("response_mode") && !slices.Contains(responseModes(), q.Get("response_mode")),
 		q.Has("max_age") && !digits.MatchString(q.Get("max_age")),
 		slices.Contains(prompts, "none") && len(prompts) > 1: // OIDC-05
 		return "invalid_request"

@@ -64,6 +64,7 @@ type Knobs struct {
 	SignUserInfo            bool
 
 	AuthorizeError string
+	NullOrigin     bool
 	EditMetadata   func(metadata map[string]any)
 	EditCallback   func(query url.Values)
 	EditTokens     func(response map[string]any)
@@ -381,8 +382,9 @@ func (p *Provider) discovery(w http.ResponseWriter) {
 		"jwks_uri": base + k.jwksPath(), "userinfo_endpoint": base + "/userinfo",
 		"end_session_endpoint": base + "/end_session",
 		"revocation_endpoint":  base + "/revoke", "response_types_supported": []string{"code"},
-		"grant_types_supported":   []string{"authorization_code", "refresh_token"},
-		"subject_types_supported": []string{"public"}, "code_challenge_methods_supported": []string{"S256"},
+		"response_modes_supported": responseModes(),
+		"grant_types_supported":    []string{"authorization_code", "refresh_token"},
+		"subject_types_supported":  []string{"public"}, "code_challenge_methods_supported": []string{"S256"},
 		// More than any one client is registered for, as in the conformance suite: a client must not take its pick from here.
 		"id_token_signing_alg_values_supported": []string{
 			"RS256", "RS384", "RS512", "PS256", "ES256", "EdDSA",
