@@ -3,6 +3,7 @@ package oidcauth
 import (
 	"context"
 	"errors"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -136,7 +137,11 @@ func (p *proxy) pass(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if err != nil {
 		return err
 	}
-	var failed error
+	var (
+		failed error
+		body             = &relay.Body{}
+		answer io.Closer = http.NoBody
+	)
 	(&httputil.ReverseProxy{
 		Transport: relay.Final{Next: transport, Wait: time.Minute},
 		Rewrite: func(pr *httputil.ProxyRequest) {
@@ -146,14 +151,25 @@ func (p *proxy) pass(w http.ResponseWriter, r *http.Request, v *visit) error {
 				relay.Handshake(pr.Out.Header, pr.In.Header)
 			}
 			if pr.Out.Body != nil {
-				body := relay.NewBody(pr.Out.Body, maxReplay)
+				body = relay.NewBody(pr.Out.Body, maxReplay)
 				pr.Out.Body, pr.Out.GetBody = body, body.Again
 			}
 		},
-		ModifyResponse: func(resp *http.Response) error { return p.clean(w.Header(), resp, target) },
-		ErrorHandler:   func(_ http.ResponseWriter, _ *http.Request, err error) { failed = upstreamError(err) },
-		ErrorLog:       p.log,
+		ModifyResponse: func(resp *http.Response) error {
+			answer = resp.Body
+			p.clean(w.Header(), resp, target)
+			return nil
+		},
+		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { failed = upstreamError(err) },
+		ErrorLog:     p.log,
 	}).ServeHTTP(w, r)
+	if failed == nil {
+		return nil
+	}
+	_ = answer.Close() // which ReverseProxy leaves open where it cannot switch protocols
+	if body.Err() != nil && r.Context().Err() == nil {
+		return refuse("invalid_request", errors.New("the request body broke off"))
+	}
 	return failed
 }
 
@@ -207,7 +223,7 @@ func (p *proxy) authorize(r *http.Request, v *visit) (http.RoundTripper, error) 
 }
 
 // clean makes the API's answer one of ours, whose other headers are h.
-func (p *proxy) clean(h http.Header, resp *http.Response, target *url.URL) error {
+func (p *proxy) clean(h http.Header, resp *http.Response, target *url.URL) {
 	relay.Clean(resp.Header, resp.StatusCode)
 	for _, name := range []string{"Location", "Content-Location"} {
 		values := resp.Header.Values(name)
@@ -218,13 +234,16 @@ func (p *proxy) clean(h http.Header, resp *http.Response, target *url.URL) error
 			}
 		}
 	}
-	caching.Restrict(resp.Header) // the API may allow the browser's own cache
+	caching.Restrict(resp.Header) // the API may allow the browser's own cache, but for requests of the same kind only
+	resp.Header.Add("Vary", "Sec-Fetch-Site, Sec-Fetch-Mode, Sec-Fetch-Dest, Scope")
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		resp.Header.Del("Cache-Control") // the guard sets it when the connection is taken over
+	}
 	for name := range resp.Header {
 		if name != "Vary" {
 			h.Del(name) // what stands there from us or a middleware would be added to
 		}
 	}
-	return nil
 }
 
 // upstreamError is the answer when the API gave none.

@@ -72,6 +72,9 @@ func IsSameOrigin(r *http.Request, origin string, allowed Allowed) bool {
 			return false // some server before us may have looked at another one
 		}
 	}
+	if r.Header.Get("Ping-To") != "" || strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "text/ping") {
+		return false // by a link, without a script (HTML, hyperlink auditing)
+	}
 	site, from := r.Header.Get("Sec-Fetch-Site"), r.Header.Get("Origin")
 	switch {
 	case site != "" && site != "same-origin":

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"sync"
 )
 
@@ -18,6 +19,7 @@ type Body struct {
 	seen  []byte
 	over  bool // more was read than limit, so that seen is gone
 	ended bool
+	err   error // of the source: not its end
 }
 
 // NewBody returns a Body that reads from src, which may be nil, and remembers up to limit bytes.
@@ -41,6 +43,9 @@ func (b *Body) Read(p []byte) (int, error) {
 		b.seen = append(b.seen, p[:n]...)
 	}
 	b.ended = b.ended || err == io.EOF
+	if err != nil && err != io.EOF && !errors.Is(err, http.ErrBodyReadAfterClose) { // which is the transport's doing
+		b.err = err
+	}
 	return n, err
 }
 
@@ -64,4 +69,11 @@ func (b *Body) Again() (io.ReadCloser, error) {
 		return nil, errors.New("the request body has not been read to its end")
 	}
 	return io.NopCloser(bytes.NewReader(b.seen)), nil
+}
+
+// Err returns why the source could not be read to its end: the client broke it off, or it is malformed. Nil is no reason.
+func (b *Body) Err() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.err
 }

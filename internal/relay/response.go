@@ -17,7 +17,10 @@ func Clean(h http.Header, status int) {
 	}
 	// Without one the server in front of the browser, which is ours, would guess (net/http.DetectContentType).
 	switch status {
-	case http.StatusNoContent, http.StatusNotModified, http.StatusSwitchingProtocols: // without a body
+	case http.StatusSwitchingProtocols: // what else they name is for servers between us and the browser
+		h.Set("Connection", "Upgrade")
+		h.Set("Upgrade", "websocket")
+	case http.StatusNoContent, http.StatusNotModified: // without a body
 	default:
 		if len(h["Content-Type"]) == 0 {
 			h.Set("Content-Type", "application/octet-stream")
