@@ -142,6 +142,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body = `<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><script><![CDATA[` + script + `]]></script></svg>`
 	case "/script":
 		kind, body = "text/javascript", script
+	case "/cached":
+		w.Header().Set("Cache-Control", "private, max-age=600")
+		kind, body = "text/javascript", "window.ran = true"
 	case "/echo":
 		sent, _ := io.ReadAll(r.Body) // what is missing shows in the answer
 		body = r.Method + " " + string(sent)
