@@ -1,7 +1,7 @@
 // Package oidcauth gives a web application sign-in with any OpenID Connect provider.
 //
-// A [Client] serves the routes of login, callback, logout and profile, keeps the session in an encrypted cookie (a very
-// large one in up to five) and protects handlers:
+// A [Client] serves the routes of login, callback, logout, profile and access token, keeps the session in an encrypted
+// cookie (a very large one in up to five), keeps its tokens fresh and protects handlers:
 //
 //	client, err := oidcauth.New(oidcauth.Options{
 //		Issuer:       "https://tenant.example.com/",
@@ -20,7 +20,8 @@
 //	mux.Handle("/api/", client.RequireAuthAPI(api))
 //	log.Fatal(http.ListenAndServe(":8080", client.Wrap(mux)))
 //
-// The browser holds the sealed cookie and no token that it could use. Every login uses the authorization code flow with
+// The browser holds the sealed cookie, in which it can use no token; its scripts may ask for an access token, unless
+// Routes.AccessToken is switched off, and never for a refresh token. Every login uses the authorization code flow with
 // PKCE, state and nonce (OpenID Connect Core 3.1, RFC 7636), and every ID token's signature is verified.
 package oidcauth
 
@@ -454,10 +455,10 @@ func (c *Client) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
 
 // An Event tells what happened to a login or a session. Names and fields are stable.
 //
-//	login.started    a login was sent to the provider
-//	login.failed     a callback ended in an error (Err)
-//	session.created  a login ended well
-//	session.ended    a session was logged out, or the provider takes its refresh token no more
+//	login.started             a login was sent to the provider
+//	login.failed              a callback ended in an error (Err)
+//	session.created           a login ended well
+//	session.ended             a session was logged out, or the provider takes its refresh token no more
 //	session.refreshed         new tokens were got
 //	session.joined            a request got tokens that another request's refresh had brought
 //	session.stale_generation  the same, more than three refreshes or ten minutes late: a tab that slept, or a stolen cookie

@@ -70,7 +70,7 @@ func (c *Client) completeLogin(
 	defer func() {
 		if err != nil {
 			if errors.Is(v.set(nil, rolls), ErrNoSession) { // the hook has logged out, and that stays
-				c.cookies.Sessions.Clear(w.Header(), r.Header)
+				c.clearSession(w.Header(), r)
 			}
 			c.retire(r.Context(), s)
 		}
@@ -264,8 +264,8 @@ func (c *Client) establish(r *http.Request, tx *login.Transaction, tokens *idp.T
 	}
 	now := time.Now()
 	end := now.Add(c.opts.AbsoluteTimeout)
-	if ceiling := id.SessionExpiry.Add(30 * time.Second); !id.SessionExpiry.IsZero() && ceiling.Before(end) {
-		end = ceiling
+	if latest, ok := ceiling(id); ok && latest.Before(end) {
+		end = latest
 	}
 	if !now.Before(end) {
 		return nil, refuse("login_denied", errors.New("session_expiry of the ID token has passed"))
@@ -276,6 +276,11 @@ func (c *Client) establish(r *http.Request, tx *login.Transaction, tokens *idp.T
 	}
 	_, _ = rand.Read(identity.ID[:]) // a new login is a new session (THR-11)
 	return c.newLogin(r, tx, c.newSession(cookie.Session{Identity: identity}), sealed)
+}
+
+// ceiling is when the provider wants the session to be over, if it says so.
+func ceiling(id *idp.IDToken) (end time.Time, ok bool) {
+	return id.SessionExpiry.Add(30 * time.Second), !id.SessionExpiry.IsZero()
 }
 
 // newLogin lets the application see the session before anybody else does, and seals it.

@@ -64,8 +64,7 @@ func (c *Client) LogoutURL(returnTo string) string {
 // Logout ends the session of r, here first and then at the provider, revokes its refresh token (RFC 7009) and writes
 // the redirect; o may be nil. If it returns an error the session is gone all the same, and nothing was written but
 // headers: pass the error to [Client.Error]. Only after [ErrHeaderWritten] the cookie is still there, and this process
-// takes it no more. Without a session
-// the redirect has no hints.
+// takes it no more. Without a session the redirect has no hints.
 func (c *Client) Logout(w http.ResponseWriter, r *http.Request, o *LogoutOptions) error {
 	if o == nil {
 		o = &LogoutOptions{}

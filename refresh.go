@@ -60,6 +60,8 @@ func (g *granted) tooYoung(a *cookie.AccessToken) bool {
 // errOver says of an ErrLoginRequired that the session has ended with it.
 var errOver = errors.New("the session has ended")
 
+var errNothingValid = errors.New("the provider gave an access token that has expired already")
+
 // over is the error of a session that cannot go on.
 func over(cause error) error { return fmt.Errorf("%w: %w: %w", ErrLoginRequired, errOver, cause) }
 
@@ -179,7 +181,7 @@ func (a *attempt) refresh() (*granted, error) {
 		return nil, err
 	}
 	if !access.Lasts(0) {
-		return &next, errors.New("the provider gave an access token that has expired already")
+		return &next, errNothingValid
 	}
 	tokens, err := next.over(a.session)
 	if err == nil {
@@ -220,12 +222,11 @@ func (a *attempt) takeClaims(next *granted, t *idp.Tokens) (err error) {
 	if next.IDToken = t.IDToken; a.opts.DropIDToken {
 		next.IDToken = ""
 	}
-	if !id.SessionExpiry.IsZero() {
-		end := id.SessionExpiry.Add(30 * time.Second).Unix()
-		if next.end == 0 || end < next.end {
+	if latest, ok := ceiling(id); ok {
+		if end := latest.Unix(); next.end == 0 || end < next.end {
 			next.end = end
 		}
-		if time.Now().Unix() >= end {
+		if !time.Now().Before(latest) {
 			return over(errors.New("session_expiry has passed"))
 		}
 	}

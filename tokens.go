@@ -218,7 +218,7 @@ func (h *holder) get(ctx context.Context, s *Session, refused string) (*cookie.A
 	case state.Tokens.Refresh == "":
 		return nil, fmt.Errorf("%w: there is no refresh token to get an access token with", ErrLoginRequired)
 	}
-	return nil, refuse("refresh_failed", errors.New("the provider gave a token that has expired already"))
+	return nil, refuse("refresh_failed", errNothingValid)
 }
 
 // Token returns a token that is still valid, as [oauth2.TokenSource] wants it.
