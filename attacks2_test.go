@@ -389,7 +389,7 @@ func TestALogoutInAFailingOnLoginStaysOne(t *testing.T) { // RIL-02
 	a.browser.SignIn(oidcauthtest.Alice)
 	refuse = true
 	a.op.SetUser(bob)
-	if r := a.browser.Get("/auth/login"); errorCode(r) != "logout_failed" {
+	if r := a.browser.From("https://app.test").Get("/auth/login"); errorCode(r) != "logout_failed" {
 		t.Errorf("answered %d %q", r.StatusCode, errorCode(r))
 	}
 	if who := a.browser.Get("/").Body; who != nobody {

@@ -106,7 +106,7 @@ func TestAGuardAroundTheRoutesDoesNotOverwriteALogin(t *testing.T) { // S38, THR
 				b.SignIn(oidcauthtest.Alice)
 				b.Host("https://app.test", tt.around(a, a.handler))
 				op.SetUser(bob)
-				r := b.NoRedirects().Get(tt.base + "/auth/login")
+				r := b.From("https://app.test").NoRedirects().Get(tt.base + "/auth/login")
 				time.Sleep(2 * time.Minute) // bob types his password, and alice's session is due to be extended
 				if page := b.Get(r.Location()); page.StatusCode != http.StatusOK {
 					t.Errorf("the login ended at %s with %d", page.URL, page.StatusCode)

@@ -119,7 +119,8 @@ func New(o Options) (*Client, error) {
 		},
 		BasePath: c.basePath, Issuer: o.Issuer, ClientID: o.ClientID, BaseURL: base.String(), Secrets: o.Secrets,
 		SessionCodecs: o.SessionCodecs, LoginCodecs: o.LoginCodecs,
-		LoginTTL: login.Lifetime, LogoutTTL: 10 * time.Minute, CrossSiteLogins: o.ResponseMode == ResponseFormPost,
+		LoginTTL: login.Lifetime, LogoutTTL: 10 * time.Minute, OfferTTL: offerLifetime,
+		CrossSiteLogins: o.ResponseMode == ResponseFormPost,
 	})
 	return c, nil
 }

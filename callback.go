@@ -20,7 +20,6 @@ import (
 	"github.com/oidcauth/oidcauth/internal/idp"
 	"github.com/oidcauth/oidcauth/internal/ledger"
 	"github.com/oidcauth/oidcauth/internal/login"
-	"github.com/oidcauth/oidcauth/internal/page"
 	"github.com/oidcauth/oidcauth/internal/params"
 )
 
@@ -31,6 +30,9 @@ func (c *Client) handleCallback(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	query, err := c.callbackParams(w, r)
+	if byGET := r.Method == http.MethodGet; byGET && c.opts.ResponseMode == ResponseFormPost && query["error"] == "" {
+		return refuse("method_not_allowed", errors.New("only errors come by GET with form_post"))
+	}
 	if err != nil || query["response"] != "" || query["code"] != "" && query["error"] != "" {
 		return c.loginFailed(r, nil, refuse("invalid_state", cmp.Or(err, ErrInvalidState)))
 	}
@@ -56,7 +58,8 @@ func (c *Client) handleCallback(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// completeLogin answers the callback with the new session. A hook that fails leaves none, a panic neither.
+// completeLogin answers the callback with the new session. Where another site may have begun the login, that must not
+// silently put it in the place of another user's (S15).
 func (c *Client) completeLogin(
 	w http.ResponseWriter, r *http.Request, s *Session, tx *login.Transaction, target string, first bool,
 ) error {
@@ -65,8 +68,28 @@ func (c *Client) completeLogin(
 		return nil
 	}
 	old, _ := c.open(r) // as the browser has it
+	if tx.Elsewhere && (c.callbackIsBlind() || isOther(old, s)) {
+		err := c.offer(w, r, s, target)
+		if err != nil {
+			c.retire(r.Context(), s)
+		}
+		return err
+	}
+	err := c.begin(w, r, s, target, true)
+	if first && err == nil {
+		if len(tx.Replaces) == len(ledger.ID{}) {
+			c.ledger.End(ledger.ID(tx.Replaces))
+		}
+		c.begun(r, s, old)
+	}
+	return err
+}
+
+// begin makes s the browser's session and goes on to target, if need be by way of the landing. A hook that fails leaves
+// none, a panic neither.
+func (c *Client) begin(w http.ResponseWriter, r *http.Request, s *Session, target string, fromProvider bool) (err error) {
 	v, w, r, outermost := c.enter(w, r)
-	err := v.set(s, saved) // also over a session that a guard around this route has loaded
+	err = v.set(s, saved) // also over a session that a guard around this route has loaded
 	defer func() {
 		if err != nil {
 			if errors.Is(v.set(nil, rolls), ErrNoSession) { // the hook has logged out, and that stays
@@ -78,7 +101,10 @@ func (c *Client) completeLogin(
 	switch {
 	case err != nil:
 	case c.opts.OnLogin == nil:
-		caching.Redirect(w, r, c.landing(w, r, target))
+		if fromProvider {
+			target = c.landing(w, r, target)
+		}
+		caching.Redirect(w, r, target)
 	default:
 		err = errors.New("OnLogin panicked") // stays only if it does
 		err = c.opts.OnLogin(w, r, s, target)
@@ -86,63 +112,21 @@ func (c *Client) completeLogin(
 	if outermost && err == nil {
 		v.writeHeader(http.StatusOK) // if the handler wrote nothing
 	}
-	if first && err == nil {
-		// A slow answer of the session before must not bring it back. Its refresh token stays: revoking it may end the
-		// new one's grant as well.
-		if old != nil {
-			c.ledger.End(old.sealed.Identity.ID)
-		}
-		if len(tx.Replaces) == len(ledger.ID{}) {
-			c.ledger.End(ledger.ID(tx.Replaces))
-		}
-		c.event(r.Context(), "session.created", "callback", s, nil)
-	}
 	return err
 }
 
-// landing returns where a login ends: at target, or with a Strict session cookie, which is not sent on the way from the
-// provider, at a page of ours that goes there (S42).
-func (c *Client) landing(w http.ResponseWriter, r *http.Request, target string) string {
-	id := login.Random()
-	if c.opts.Cookie.SameSite != http.SameSiteStrictMode ||
-		c.cookies.Landings.Set(w.Header(), r.Header, id, []byte(target)) != nil {
-		return target
+// begun ends the session that s has replaced: a slow answer of it must not bring it back. Its refresh token stays, since
+// revoking it may end the new one's grant as well.
+func (c *Client) begun(r *http.Request, s, old *Session) {
+	if old != nil {
+		c.ledger.End(old.sealed.Identity.ID)
 	}
-	return c.routeURL(c.opts.Routes.Landing, "id", id)
-}
-
-// handleLanding goes where the login was to end. Without its cookie, as after a reload, that is where every login ends.
-func (c *Client) handleLanding(w http.ResponseWriter, r *http.Request) error {
-	target := c.returnTo.Resolve("")
-	if query, err := params.Parse(r.URL.RawQuery); err == nil {
-		if payload, ok := c.cookies.Landings.Get(r.Header, query["id"]); ok {
-			c.cookies.Landings.Delete(w.Header(), query["id"])
-			target = c.returnTo.Resolve(string(payload)) // checked again (BCP-01)
-		}
-	}
-	hop(w, target)
-	return nil
-}
-
-// hop answers with a page that goes to target by itself: to the browser that is a navigation of our own site.
-func hop(w http.ResponseWriter, target string) {
-	caching.Protect(w.Header())
-	w.Header().Set("Refresh", "0;url="+target)
-	page.Write(w, http.StatusOK, page.Page{
-		Title: "One moment", Text: "You are being sent on.", Links: []page.Link{{Text: "Continue", URL: target}},
-	})
-}
-
-// hops reports whether r is a link of another site, from which a Strict session cookie is not sent. What it asked for
-// has to be asked once more from here before anybody knows whether there is a session.
-func (c *Client) hops(r *http.Request) bool {
-	return c.opts.Cookie.SameSite == http.SameSiteStrictMode && r.Header.Get("Sec-Fetch-Site") == "cross-site" &&
-		r.Method == http.MethodGet && !c.cookies.Sessions.Present(r.Header)
+	c.event(r.Context(), "session.created", "callback", s, nil)
 }
 
 // callbackParams are those of the authorization response. In a POST they are in the body, and the query has none (FPM-01).
 func (c *Client) callbackParams(w http.ResponseWriter, r *http.Request) (map[string]string, error) {
-	if c.opts.ResponseMode == ResponseFormPost && r.URL.RawQuery != "" {
+	if r.Method == http.MethodPost && r.URL.RawQuery != "" {
 		return nil, errors.New("parameters in the query of a form post")
 	}
 	return params.Read(w, r)

@@ -501,7 +501,7 @@ func TestOnLoginThatFailsBelowAGuardLeavesTheOldSession(t *testing.T) { // S32
 	}
 	a.browser.Host("https://app.test", a.RequireAuth(http.StripPrefix("/shop", a.handler)))
 	a.op.SetUser(oidcauthtest.User{Subject: "bob"})
-	if page := a.browser.Get("/shop/auth/login"); page.StatusCode != 500 || setsSession(page) {
+	if page := a.browser.From("https://app.test").Get("/shop/auth/login"); page.StatusCode != 500 || setsSession(page) {
 		t.Errorf("the second login ended with %d, session %t", page.StatusCode, setsSession(page))
 	}
 	if who := a.browser.Get("/shop/").Body; who != "alice" {

@@ -21,7 +21,7 @@ func (a *app) posting(t *testing.T, start string) url.Values {
 		k.EditCallback = func(q url.Values) { fields = url.Values(http.Header(q).Clone()) }
 	})
 	defer a.op.Change(func(k *oidcauthtest.Knobs) { k.EditCallback = nil })
-	first := a.browser.NoRedirects().Get(start)
+	first := a.browser.From("https://app.test").NoRedirects().Get(start)
 	if page := a.browser.NoRedirects().Get(first.Header.Get("Location")); page.StatusCode != http.StatusOK {
 		t.Fatalf("the provider answers %d", page.StatusCode)
 	}
@@ -117,6 +117,31 @@ func TestWhatIsNoFormPostIsRefused(t *testing.T) { // FPM-01, FPM-04
 				t.Errorf("it ends at %q", resp.Header.Get("Location"))
 			}
 		})
+	}
+}
+
+// Some providers answer with errors by a redirect all the same. A code never comes that way.
+func TestAnErrorMayComeByGET(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		edit   func(url.Values)
+		status int
+		code   string
+	}{
+		"an error":                  {func(q url.Values) { q.Del("code") }, 400, "access_denied"},
+		"an error of another login": {func(q url.Values) { q.Del("code"); q.Set("state", strings.Repeat("A", 43)) }, 400, "invalid_state"},
+		"an error and a code":       {func(url.Values) {}, 400, "invalid_state"},
+		"a code":                    {func(q url.Values) { q.Del("error") }, 405, "method_not_allowed"},
+		"neither":                   {func(q url.Values) { q.Del("error"); q.Del("code") }, 405, "method_not_allowed"},
+	} {
+		a := newApp(t, formPost)
+		fields := a.posting(t, "/auth/login?returnTo=/there")
+		fields.Set("error", "access_denied")
+		tt.edit(fields)
+		resp := a.browser.From("https://op.test").NoRedirects().Get("/auth/callback?" + fields.Encode())
+		if resp.StatusCode != tt.status || errorCode(resp) != tt.code || setsSession(resp) || a.op.Count("token") != 0 {
+			t.Errorf("%s: %d %q after %d exchanges", name, resp.StatusCode, errorCode(resp), a.op.Count("token"))
+		}
 	}
 }
 

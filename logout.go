@@ -137,6 +137,8 @@ func (c *Client) endSession(w http.ResponseWriter, r *http.Request, o logoutRequ
 		return err
 	}
 	c.cookies.Logins.Clear(w.Header(), r.Header) // a login under way must not bring the session back
+	c.cookies.Offers.Clear(w.Header(), r.Header)
+	c.cookies.Offered.Clear(w.Header(), r.Header)
 	caching.Forbid(w.Header())
 	if s != nil {
 		c.event(r.Context(), "session.ended", "logout", s, nil)

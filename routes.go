@@ -46,8 +46,10 @@ type Routes struct {
 	Callback  string // /auth/callback: the redirect URI to register with the provider
 	Logout    string // /auth/logout
 	LoggedOut string // /auth/logged-out: register it as a post-logout URL to use returnTo at logout
-	Landing   string // /auth/landing: where a login ends whose session cookie is SameSite=Strict, for a moment
-	Profile   string // /auth/profile
+	// Landing is /auth/landing: where a login ends for a moment whose session cookie is SameSite=Strict, and where the user is
+	// asked before a login that began elsewhere, by a link in a mail perhaps, takes another user's session away.
+	Landing string
+	Profile string // /auth/profile
 	// AccessToken is /auth/access-token: scripts of the application get an access token here, and so does a script that
 	// was injected into it. Switch it off where [Client.Proxy] or [Client.HTTPClient] will do.
 	AccessToken string
@@ -79,16 +81,16 @@ type route struct {
 
 // newRoutes returns the route table by the path that requests arrive with.
 func (c *Client) newRoutes() map[string]route {
-	callback := "GET"
+	callback := []string{"GET"}
 	if c.opts.ResponseMode == ResponseFormPost {
-		callback = "POST"
+		callback = []string{"POST", "GET"} // some providers redirect with errors all the same
 	}
 	table := map[string]route{
 		c.opts.Routes.Login:     {"login", []string{"GET"}, c.handleLogin},
-		c.opts.Routes.Callback:  {"callback", []string{callback}, c.handleCallback},
+		c.opts.Routes.Callback:  {"callback", callback, c.handleCallback},
 		c.opts.Routes.Logout:    {"logout", []string{"GET", "POST"}, c.handleLogout},
 		c.opts.Routes.LoggedOut: {"logged-out", []string{"GET"}, c.handleLoggedOut},
-		c.opts.Routes.Landing:   {"landing", []string{"GET"}, c.handleLanding},
+		c.opts.Routes.Landing:   {"landing", []string{"GET", "POST"}, c.handleLanding},
 		c.opts.Routes.Profile:   {"profile", []string{"GET", "HEAD"}, c.handleProfile},
 
 		c.opts.Routes.AccessToken:   {"access-token", []string{"GET"}, c.handleAccessToken},
@@ -273,6 +275,8 @@ func (c *Client) startLogin(w http.ResponseWriter, r *http.Request, route string
 		return e
 	}
 	tx := login.New(c.returnTo.Resolve(o.ReturnTo))
+	// What leads to a guard chooses no account, and would not need a login if somebody was signed in.
+	tx.Elsewhere = !fetch.IsOurSite(r) && (route != "guard" || again)
 	if s, err := c.GetSession(r); err == nil {
 		tx.Replaces = s.sealed.Identity.ID[:] // the callback may not see its cookie (S25)
 	}

@@ -161,7 +161,7 @@ func TestTwoClientsOnOneHostSignInSideBySide(t *testing.T) {
 	b := op.NewBrowser(customers.Wrap(staff.Wrap(customers.RequireAuth(staff.RequireAuth(page)))))
 	b.SignIn(oidcauthtest.User{Subject: "carla"})
 	op.SetUser(oidcauthtest.User{Subject: "steve"})
-	if got := b.Get("/staff/login").Body; got != "steve sees carla" {
+	if got := b.From("https://app.test").Get("/staff/login").Body; got != "steve sees carla" {
 		t.Fatalf("with both sessions the page says %q", got)
 	}
 	b.NoRedirects().Post("/staff/logout", nil)

@@ -201,12 +201,16 @@ func (b *Browser) Request(method, target string) *http.Request {
 	return out
 }
 
-// SignIn signs the user in through the application's login route, and returns the page on which that ends. It stops
-// the test if the browser does not come back signed in.
+// SignIn signs the user in by a link of the application to its login route, or after [Browser.From] by one there, and
+// returns the page on which that ends. It stops the test if the browser does not come back signed in.
 func (b *Browser) SignIn(user User) *Response {
 	b.tb.Helper()
 	b.provider.SetUser(user)
-	resp := b.Get(b.route(b.provider.Options().Routes.Login, "/auth/login"))
+	link := b
+	if b.from == nil {
+		link = b.From(b.base.String())
+	}
+	resp := link.Get(b.route(b.provider.Options().Routes.Login, "/auth/login"))
 	steps := append(slices.Clone(resp.History), resp)
 	for i, step := range steps[1:] {
 		if !sameOrigin(step.URL, b.base) || sameOrigin(steps[i].URL, b.base) {

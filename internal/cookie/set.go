@@ -19,14 +19,16 @@ type SetOptions struct {
 	// SessionCodecs and LoginCodecs replace those made of Secrets. Empty: none.
 	SessionCodecs, LoginCodecs []securecookie.Codec
 	LoginTTL, LogoutTTL        time.Duration
+	OfferTTL                   time.Duration
 	// CrossSiteLogins lets the cookies of logins come along with another site's form: SameSite=None, and therefore Secure.
 	CrossSiteLogins bool
 }
 
-// A Set has all cookies of one client: of its session, and of logins, logouts and landings under way.
+// A Set has all cookies of one client: of its session, of one that is offered, which does not open as the session, and of
+// what is under way.
 type Set struct {
-	Sessions                  *Sessions
-	Logins, Logouts, Landings *Pending
+	Sessions, Offered                 *Sessions
+	Logins, Logouts, Landings, Offers *Pending
 }
 
 // NewSet binds every cookie to issuer, client id and base URL, so that one of another application on the same host, or with
@@ -35,14 +37,23 @@ func NewSet(o SetOptions) Set {
 	binding := []string{o.Issuer, o.ClientID, o.BaseURL}
 	session := o.Session
 	session.Name = cmp.Or(session.Name, Name("session", o.BasePath, session.Secure, session.Domain != ""))
+	ofSession := append([]string{session.Name}, binding...) // what is offered to one Client is nothing to another on its host
+	offered := Attributes{
+		Name: Name("offered", o.BasePath, session.Secure, false), Secure: session.Secure, SameSite: http.SameSiteLaxMode,
+	}
+	offerCodecs := o.SessionCodecs // names keep the two apart
 	if len(o.SessionCodecs) == 0 {
-		o.SessionCodecs = Codecs(o.Secrets, "session")
+		o.SessionCodecs, offerCodecs = Codecs(o.Secrets, "session"), Codecs(o.Secrets, "offered")
 	}
 	if len(o.LoginCodecs) == 0 {
 		o.LoginCodecs = LoginCodecs(o.Secrets, "login")
 	}
 	// Logins never have the session's Domain: a sibling host could plant one (S19).
 	pending := func(kind string, codecs []securecookie.Codec, ttl time.Duration, most int, crossSite bool) *Pending {
+		binding := binding
+		if kind == "offer" {
+			binding = ofSession
+		}
 		attr := Attributes{
 			Name: Name(kind, o.BasePath, session.Secure, false), Secure: session.Secure, SameSite: http.SameSiteLaxMode,
 		}
@@ -54,12 +65,15 @@ func NewSet(o SetOptions) Set {
 			Codecs:     codecs, Binding: binding, Purpose: kind, TTL: ttl, Max: most, MaxBytes: 4096,
 		})
 	}
+	words := []string{o.Issuer, o.ClientID}
 	return Set{
 		Sessions: NewSessions(SessionOptions{
-			Attributes: session, Codecs: o.SessionCodecs, Binding: binding, Words: []string{o.Issuer, o.ClientID},
+			Attributes: session, Codecs: o.SessionCodecs, Binding: binding, Words: words,
 		}),
+		Offered:  NewSessions(SessionOptions{Attributes: offered, Codecs: offerCodecs, Binding: ofSession, Words: words}),
 		Logins:   pending("login", o.LoginCodecs, o.LoginTTL, 5, o.CrossSiteLogins),
 		Logouts:  pending("logout", LoginCodecs(o.Secrets, "logout"), o.LogoutTTL, 2, false),
 		Landings: pending("landing", LoginCodecs(o.Secrets, "landing"), time.Minute, 2, false),
+		Offers:   pending("offer", LoginCodecs(o.Secrets, "offer"), o.OfferTTL, 2, false),
 	}
 }

@@ -16,6 +16,13 @@ func IsTopLevel(r *http.Request) bool {
 	return (mode == "" || mode == "navigate") && (dest == "" || dest == "document")
 }
 
+// IsOurSite reports whether the browser says that a page of r's own site made it. An address that was typed does not
+// count, since a link in a mail program looks the same, nor does a request without Fetch metadata.
+func IsOurSite(r *http.Request) bool {
+	site := r.Header["Sec-Fetch-Site"]
+	return len(site) == 1 && (site[0] == "same-origin" || site[0] == "same-site")
+}
+
 // StartsLogin reports whether r is a navigation that may be answered with a redirect to the provider. A HEAD, a
 // prefetch or a script's request never starts a login (lessons 11 and 28).
 func StartsLogin(r *http.Request) bool {

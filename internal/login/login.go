@@ -28,6 +28,7 @@ type Transaction struct {
 	MaxAge       *int64   `json:"m,omitempty"` // seconds
 	Fresh        bool     `json:"f,omitempty"` // prompt=login
 	Again        string   `json:"g,omitempty"` // the page whose guard asked for this login although there was a session
+	Elsewhere    bool     `json:"e,omitempty"` // no page of ours is known to have started it
 	Replaces     []byte   `json:"i,omitempty"` // the id of the session that there was when it began
 }
 

@@ -23,10 +23,12 @@ type Page struct {
 // A Link leads to a URL that the caller has checked.
 type Link struct{ Text, URL string }
 
-// A Form is a single button that posts Fields to Action.
+// A Form is a single button that posts Fields to Action. A quiet one comes after the links, the first of which is then the
+// main one.
 type Form struct {
 	Action, Button string
 	Fields         map[string]string
+	Quiet          bool
 }
 
 //go:embed page.html
