@@ -101,7 +101,9 @@ func New(o Options) (*Client, error) {
 	}
 	c.provider = idp.New(idp.Config{
 		Issuer: o.Issuer, DiscoveryURL: o.DiscoveryURL, ClockSkew: o.ClockSkew, MaxIDTokenAge: o.MaxIDTokenAge,
-		ClientID: o.ClientID, ClientSecret: o.ClientSecret, AuthStyle: o.AuthStyle,
+		AllowedTenants: o.AllowedTenants, AuthorizedParties: o.AuthorizedParties, MaxSubjectLength: o.MaxSubjectLength,
+		AllowMissingTokenType: o.AllowMissingTokenType,
+		ClientID:              o.ClientID, ClientSecret: o.ClientSecret, AuthStyle: o.AuthStyle,
 		Public: o.PublicClient, SigningAlgs: o.IDTokenSigningAlgs, UserInfoSigningAlg: o.UserInfoSigningAlg,
 		TrustedAudience: o.TrustedAudiences, AllowHTTP: o.InsecureAllowHTTP, HTTPClient: o.HTTPClient,
 	})
@@ -483,7 +485,7 @@ func (c *Client) event(ctx context.Context, name, route string, s *Session, err 
 	}()
 	e := Event{Name: name, Route: route, Issuer: c.opts.Issuer, Err: err}
 	if s != nil {
-		e.Subject, e.SessionID = s.Subject, s.Handle
+		e.Issuer, e.Subject, e.SessionID = s.Issuer, s.Subject, s.Handle
 	}
 	c.opts.OnEvent(context.WithoutCancel(ctx), e)
 }

@@ -255,7 +255,7 @@ func (c *Client) establish(r *http.Request, tx *login.Transaction, tokens *idp.T
 		return nil, refuse("login_denied", errors.New("session_expiry of the ID token has passed"))
 	}
 	identity := cookie.Identity{
-		Subject: id.Subject, SID: id.SID, Created: now.Unix(), Seen: now.Unix(), End: end.Unix(),
+		Tenant: id.Tenant, Subject: id.Subject, SID: id.SID, Created: now.Unix(), Seen: now.Unix(), End: end.Unix(),
 		Began: id.IssuedAt.Unix(), TokenExpiry: cookie.Unix(tokens.Expiry), Generation: 1,
 	}
 	_, _ = rand.Read(identity.ID[:]) // a new login is a new session (THR-11)

@@ -70,6 +70,11 @@ func entraOptions(options *oidcauth.Options) {
 	}
 }
 
+func entraTenants(options *oidcauth.Options) {
+	options.Issuer = "https://login.microsoftonline.com/{tenantid}/v2.0"
+	options.AllowedTenants = []string{"8eaef023-2b34-4da1-9baa-8bc8c9d6a490"}
+}
+
 func graphClient(w http.ResponseWriter, r *http.Request, client *oidcauth.Client) (*http.Client, error) {
 	graph := &oidcauth.TokenOptions{Scopes: []string{"https://graph.microsoft.com/User.Read"}}
 	api, err := client.HTTPClient(w, r, graph, "https://graph.microsoft.com")

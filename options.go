@@ -35,7 +35,11 @@ type Options struct {
 	// DiscoveryURL is where the provider's metadata is, if not at Issuer + "/.well-known/openid-configuration" (Azure AD B2C,
 	// Keycloak behind two host names). The metadata must name Issuer all the same.
 	DiscoveryURL string
-	ClientID     string // the application's identifier at the provider
+	// AllowedTenants are the ids of the tenants of Entra ID whose users may sign in; "*" alone allows all, personal accounts
+	// included. Issuer is then "https://login.microsoftonline.com/{tenantid}/v2.0", as it stands in the metadata of common,
+	// and a session's Issuer that of its tenant.
+	AllowedTenants []string
+	ClientID       string // the application's identifier at the provider
 	// BaseURL is where browsers find the application, such as "https://app.example.com". A path in it is the base path
 	// of all routes. URLs and cookie attributes come from it and never from a request's headers.
 	BaseURL string
@@ -69,7 +73,12 @@ type Options struct {
 	AudienceParam      AudienceParam              // default resource (RFC 8707), with Domain audience (Auth0)
 	AudienceScopes     map[string][]string        // scopes of the tokens for further audiences; see [TokenOptions]
 	TrustedAudiences   func(audience string) bool // accepted beside ClientID in an ID token; nil: none
+	AuthorizedParties  []string                   // accepted beside ClientID as azp of an ID token
 	IDTokenSigningAlgs []string                   // of ID tokens; default RS256; HMAC needs ClientSecret
+	// MaxSubjectLength is how long a subject may be: default 255 (OpenID Connect Core 2), at most 1,024.
+	MaxSubjectLength int
+	// AllowMissingTokenType takes token responses without token_type for Bearer (RFC 6749 5.1 wants it).
+	AllowMissingTokenType bool
 	// ClockSkew is how far the clocks of provider and application may be apart: default 30 s, at most 5 min.
 	// MaxIDTokenAge is how long ago an ID token may have been issued at its login: default 10 min, negative for no limit.
 	// Entra ID dates its tokens back by 5 min, so that a host without NTP may need more.
@@ -182,7 +191,7 @@ func (o Options) withDefaults() Options {
 	o.ResponseMode = cmp.Or(o.ResponseMode, ResponseQuery)
 	for _, list := range []*[]string{
 		&o.Secrets, &o.Scopes, &o.AllowedLoginParams, &o.AllowedAudiences, &o.AllowedScopes, &o.IDTokenSigningAlgs,
-		&o.AllowedReturnOrigins, &o.AllowedLogoutURLs, &o.TrustedOrigins,
+		&o.AllowedReturnOrigins, &o.AllowedLogoutURLs, &o.TrustedOrigins, &o.AllowedTenants, &o.AuthorizedParties,
 	} {
 		*list = slices.Clone(*list)
 	}
@@ -249,10 +258,15 @@ func (o *Options) validateProvider(m *mistakes) {
 		m.check("Domain", check.Domain(o.Domain))
 	}
 	if o.DiscoveryURL != "" {
-		m.check("DiscoveryURL", check.URL(o.DiscoveryURL, o.InsecureAllowHTTP))
+		address, _, _ := strings.Cut(o.DiscoveryURL, "?") // B2C names its user flow in a query
+		m.check("DiscoveryURL", check.URL(address, o.InsecureAllowHTTP))
 	}
 	if o.ClockSkew < 0 || o.ClockSkew > 5*time.Minute {
 		m.add("ClockSkew", "%v is not between 0 and 5 minutes; synchronise the clock (NTP)", o.ClockSkew)
+	}
+	m.check("AllowedTenants", idp.CheckTenants(o.Issuer, o.AllowedTenants))
+	if o.MaxSubjectLength < 0 || o.MaxSubjectLength > 1024 {
+		m.add("MaxSubjectLength", "%d is not between 1 and 1,024", o.MaxSubjectLength)
 	}
 	if o.ClientID == "" {
 		m.add("ClientID", "is empty; copy it from the application's page at the provider")

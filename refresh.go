@@ -202,7 +202,7 @@ func (a *attempt) takeClaims(next *granted, t *idp.Tokens) (err error) {
 	err = over(errors.New("a hook panicked")) // stays if one does: what is spent cannot be had back
 	defer func() { _ = recover() }()
 	id, verifyErr := a.provider.VerifyRefreshed(a.ctx, t.IDToken, idp.ExpectRefreshed{
-		Subject: a.session.Subject, AccessToken: t.AccessToken,
+		Issuer: a.session.Issuer, Subject: a.session.Subject, AccessToken: t.AccessToken,
 	})
 	if errors.Is(verifyErr, idp.ErrUnverified) {
 		a.tell("refresh.mismatch", verifyErr)

@@ -256,7 +256,7 @@ func (c *Client) handleInitiateLogin(w http.ResponseWriter, r *http.Request) err
 	if err != nil {
 		return refuse("invalid_request", err)
 	}
-	if query["iss"] != c.opts.Issuer {
+	if !c.provider.IsIssuer(query["iss"]) {
 		return refuse("invalid_issuer", errors.New("iss of a third-party login is not the issuer"))
 	}
 	o := LoginOptions{ReturnTo: query["target_link_uri"], Params: map[string]string{"login_hint": query["login_hint"]}}
@@ -320,6 +320,7 @@ func (c *Client) authorizationURL(metadata *idp.Metadata, tx *login.Transaction,
 	return metadata.AuthorizationURL(idp.AuthRequest{
 		ClientID: c.opts.ClientID, RedirectURI: c.absolute(c.opts.Routes.Callback), Scope: tx.Scope,
 		State: tx.State, Nonce: tx.Nonce, Verifier: tx.Verifier, Extra: extra, FormPost: c.opts.ResponseMode == ResponseFormPost,
+		ACR: o.RequireACR,
 	})
 }
 

@@ -66,7 +66,8 @@ type payload struct {
 func (c *Client) newSession(sealed cookie.Session) *Session {
 	p := &payload{sealed: sealed, open: c.cookies.Sessions.Tokens}
 	s, id := &p.session, &p.sealed.Identity
-	s.payload, s.Issuer, s.Subject, s.SID = p, c.opts.Issuer, id.Subject, id.SID
+	s.payload, s.Subject, s.SID = p, id.Subject, id.SID
+	s.Issuer, _ = c.provider.IssuerOf(id.Tenant)
 	sum := sha256.Sum256(id.ID[:])
 	s.Handle = base64.RawURLEncoding.EncodeToString(sum[:12])
 	s.CreatedAt, s.LastSeenAt = time.Unix(id.Created, 0), time.Unix(id.Seen, 0)
@@ -240,7 +241,7 @@ func (c *Client) open(r *http.Request) (*Session, error) {
 	}
 	// A session from the future is forged or of a broken clock; processes may be a little apart.
 	id, now := &sealed.Identity, time.Now()
-	if !now.Before(id.Ends(c.opts.IdleTimeout)) || time.Unix(id.Created, 0).After(now.Add(time.Minute)) {
+	if _, ok := c.provider.IssuerOf(id.Tenant); !ok || !now.Before(id.Ends(c.opts.IdleTimeout)) || time.Unix(id.Created, 0).After(now.Add(time.Minute)) {
 		return nil, ErrNoSession
 	}
 	return c.newSession(sealed), nil

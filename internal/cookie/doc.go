@@ -12,7 +12,7 @@
 //
 //	box       = base64url without padding (nonce[24] ciphertext tag[16]), XChaCha20-Poly1305, or what a codec given makes
 //	name      = base64url(SHA-256(parts, each after its length in 8 bytes)), the codec's name argument
-//	identity  = version[1] mark[8] cookies[1] id[32] issuer subject sid created seen end began expiry generation
+//	identity  = version[1] mark[8] cookies[1] id[32] tenant subject sid created seen end began expiry generation
 //	tokens    = version[1] mark[8] stream n × access-token id-token claims userinfo refresh n × (key value)
 //	mark      = the first 8 bytes of the digest behind the name
 //

@@ -20,7 +20,7 @@ func FuzzRoundTrip(f *testing.F) {
 		t *testing.T, sub, sid string, a, b int64, gen uint64, idToken string, doc []byte, refresh, access, scope string,
 	) {
 		id := cookie.Identity{
-			ID: reference.identity().ID, Issuer: int(a % 9), Subject: sub, SID: sid,
+			ID: reference.identity().ID, Tenant: sid + sub, Subject: sub, SID: sid,
 			Created: a, Seen: b, End: a ^ b, Began: -a, TokenExpiry: -b, Generation: gen,
 		}
 		got, cookies, ok := c.UnpackIdentity(c.PackIdentity(&id, 3))

@@ -13,8 +13,8 @@ const version = 1
 type Identity struct {
 	// ID is random and names the session.
 	ID [32]byte
-	// Issuer is the index of the provider.
-	Issuer int
+	// Tenant says whose issuer it is where the provider has many, and is empty where it has one.
+	Tenant string
 	// Subject and SID are the sub and sid claims (OpenID Connect Core, section 2; Back-Channel Logout, section 2.1).
 	Subject, SID string
 	// Created is when the session began, Seen when it was last used, End when it ends however much it is used, and
@@ -32,7 +32,7 @@ func (id *Identity) pack(mark string, cookies int) []byte {
 	b = append(b, mark...)
 	b = append(b, byte(cookies))
 	b = append(b, id.ID[:]...)
-	b = binary.AppendUvarint(b, uint64(id.Issuer))
+	b = appendText(b, id.Tenant)
 	b = appendText(b, id.Subject)
 	b = appendText(b, id.SID)
 	b = binary.AppendVarint(b, id.Created)
@@ -43,8 +43,8 @@ func (id *Identity) pack(mark string, cookies int) []byte {
 	return binary.AppendUvarint(b, id.Generation)
 }
 
-// unpack fills id from a plaintext and returns the number of cookies that the session came in. Subject and SID share
-// the plaintext's memory.
+// unpack fills id from a plaintext and returns the number of cookies that the session came in. Texts share the
+// plaintext's memory.
 func (id *Identity) unpack(mark, plain string) (cookies int, ok bool) {
 	r := reader{rest: plain}
 	if r.octet() != version || r.take(8) != mark {
@@ -52,7 +52,7 @@ func (id *Identity) unpack(mark, plain string) (cookies int, ok bool) {
 	}
 	cookies = int(r.octet())
 	copy(id.ID[:], r.take(uint64(len(id.ID))))
-	id.Issuer = int(r.uvarint())
+	id.Tenant = r.text()
 	id.Subject = r.text()
 	id.SID = r.text()
 	id.Created = r.varint()

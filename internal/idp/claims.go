@@ -14,7 +14,7 @@ func (p *Provider) checkClaims(c object, h header, e Expect) (*IDToken, error) {
 	for _, err := range []error{
 		p.checkIssuer(c, &t),
 		p.checkAudience(c, h),
-		checkSubject(c, &t),
+		p.checkSubject(c, &t),
 		p.checkTimes(c, &t),
 		checkNonce(c, e),
 		checkAccessToken(c, h, e.AccessToken),
@@ -26,7 +26,7 @@ func (p *Provider) checkClaims(c object, h header, e Expect) (*IDToken, error) {
 	}
 	// Last, so that a login is only called the wrong one once the token is known to be right.
 	for _, err := range []error{
-		p.checkTenant(c), p.checkAuthTime(e, t.AuthTime), checkACR(c, e), checkOrganization(c, e),
+		p.checkTenant(c, &t), p.checkAuthTime(e, t.AuthTime), checkACR(c, e), checkOrganization(c, e),
 	} {
 		if err != nil {
 			return nil, err
@@ -73,21 +73,21 @@ func (p *Provider) checkAudience(c object, h header) error {
 		return refuse("audience", "it has several audiences and is signed with %s", h.alg)
 	}
 	azp, err := c.text("azp")
-	if err != nil || c.has("azp") && azp != p.cfg.ClientID {
-		return refuse("azp", "azp is %.256q and not the client id %q", azp, p.cfg.ClientID)
+	if err != nil || c.has("azp") && azp != p.cfg.ClientID && (azp == "" || !slices.Contains(p.cfg.AuthorizedParties, azp)) {
+		return refuse("azp", "azp is %.256q and neither the client id %q nor in AuthorizedParties", azp, p.cfg.ClientID)
 	}
 	return nil
 }
 
-func checkSubject(c object, t *IDToken) (err error) {
+func (p *Provider) checkSubject(c object, t *IDToken) (err error) {
 	t.Subject, err = c.text("sub")
 	switch {
 	case err != nil:
 		return refuse("subject", "%v", err)
 	case t.Subject == "":
 		return refuse("subject", "sub is missing")
-	case len(t.Subject) > maxSubject:
-		return refuse("subject", "sub is longer than %d characters", maxSubject)
+	case len(t.Subject) > p.cfg.MaxSubjectLength:
+		return refuse("subject", "sub is longer than %d characters; see MaxSubjectLength", p.cfg.MaxSubjectLength)
 	case strings.ContainsFunc(t.Subject, func(r rune) bool { return r < ' ' || r > '~' }):
 		return refuse("subject", "sub has characters that are not printable ASCII")
 	}

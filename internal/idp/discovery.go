@@ -35,8 +35,9 @@ type Metadata struct {
 	IDTokenSigningAlgs       []string
 	CodeChallengeMethods     []string
 
-	IssParameterSupported bool // RFC 9207
-	RequirePAR            bool // RFC 9126; never true in what Provider.Metadata returns
+	IssParameterSupported    bool // RFC 9207
+	ClaimsParameterSupported bool // Core 5.5
+	RequirePAR               bool // RFC 9126; never true in what Provider.Metadata returns
 }
 
 // metadataCache is the last good document and how the last attempt went. The zero value is empty.
@@ -178,6 +179,7 @@ func parseMetadata(body []byte) (*Metadata, error) {
 	for name, to := range map[string]*bool{
 		"authorization_response_iss_parameter_supported": &m.IssParameterSupported,
 		"require_pushed_authorization_requests":          &m.RequirePAR,
+		"claims_parameter_supported":                     &m.ClaimsParameterSupported,
 	} {
 		*to, err = o.truth(name)
 		errs = append(errs, err)

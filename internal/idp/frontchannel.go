@@ -3,6 +3,7 @@ package idp
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -51,6 +52,7 @@ type AuthRequest struct {
 	Verifier                                   string            // of which the S256 challenge is sent
 	Extra                                      map[string]string // others; empty and reserved ones are left out
 	FormPost                                   bool              // the response comes as a form (Form Post Response Mode)
+	ACR                                        []string          // one of these is required, unless Extra has claims
 }
 
 // AuthorizationURL is where the browser goes to sign in. The endpoint keeps the query it has (RFC 6749 3.1).
@@ -70,6 +72,12 @@ func (m *Metadata) AuthorizationURL(r AuthRequest) (string, error) {
 	params["nonce"] = r.Nonce
 	params["code_challenge"] = base64.RawURLEncoding.EncodeToString(challenge[:])
 	params["code_challenge_method"] = "S256"
+	if m.ClaimsParameterSupported && len(r.ACR) > 0 && params["claims"] == "" {
+		// acr_values are only a wish (Core 5.5.1.1).
+		acr := map[string]any{"essential": true, "values": r.ACR}
+		claims, _ := json.Marshal(map[string]any{"id_token": map[string]any{"acr": acr}}) // always encodes
+		params["claims"] = string(claims)
+	}
 	if r.FormPost {
 		params["response_mode"] = "form_post"
 	}

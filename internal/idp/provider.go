@@ -52,6 +52,12 @@ type Config struct {
 	// MaxIDTokenAge is how long ago an ID token may have been issued at login. Zero is 10 min, and less is no limit.
 	// Entra dates tokens back by 5 min.
 	MaxIDTokenAge time.Duration
+	// MaxSubjectLength is how long a sub may be, at most 1,024. Zero is 255 (Core 2).
+	MaxSubjectLength int
+	// AuthorizedParties are client ids that an ID token's azp may name beside ClientID.
+	AuthorizedParties []string
+	// AllowMissingTokenType takes an answer of the token endpoint without token_type for one with Bearer.
+	AllowMissingTokenType bool
 	// AuthStyle is how ClientSecret is sent. Zero is the Authorization header, or the form where metadata offers
 	// client_secret_post and not client_secret_basic.
 	AuthStyle oauth2.AuthStyle
@@ -84,11 +90,14 @@ func (c Config) Validate() error {
 	var errs []error
 	if err := checkBareURL(c.Issuer, c.AllowHTTP); err != nil {
 		errs = append(errs, fmt.Errorf("issuer %w", err))
-	} else if err := c.checkTenants(); err != nil {
+	} else if err := CheckTenants(c.Issuer, c.AllowedTenants); err != nil {
 		errs = append(errs, err)
 	}
+	if c.MaxSubjectLength < 0 || c.MaxSubjectLength > 1024 {
+		errs = append(errs, fmt.Errorf("MaxSubjectLength is %d and must be between 1 and 1024", c.MaxSubjectLength))
+	}
 	if c.DiscoveryURL != "" {
-		if err := checkBareURL(c.DiscoveryURL, c.AllowHTTP); err != nil {
+		if err := checkURL(c.DiscoveryURL, c.AllowHTTP); err != nil {
 			errs = append(errs, fmt.Errorf("DiscoveryURL %w", err))
 		}
 	}
@@ -140,6 +149,8 @@ type Provider struct {
 func New(cfg Config) *Provider {
 	cfg.SigningAlgs = cfg.signingAlgs()
 	cfg.AllowedTenants = slices.Clone(cfg.AllowedTenants)
+	cfg.AuthorizedParties = slices.Clone(cfg.AuthorizedParties)
+	cfg.MaxSubjectLength = cmp.Or(cfg.MaxSubjectLength, maxSubject)
 	cfg.ClockSkew = cmp.Or(cfg.ClockSkew, clockSkew)
 	cfg.MaxIDTokenAge = cmp.Or(cfg.MaxIDTokenAge, maxIDTokenAge)
 	client := DefaultHTTPClient()

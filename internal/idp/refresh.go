@@ -82,10 +82,10 @@ func (p *Provider) VerifyRefreshed(ctx context.Context, raw string, e ExpectRefr
 	for _, err := range []error{
 		p.checkIssuer(o.claims, &t),
 		p.checkAudience(o.claims, o.header),
-		checkSubject(o.claims, &t),
+		p.checkSubject(o.claims, &t),
 		checkSameSubject(t.Subject, e.Subject),
 		checkSameIssuer(t.Issuer, cmp.Or(e.Issuer, p.cfg.Issuer)),
-		p.checkTenant(o.claims),
+		p.checkTenant(o.claims, &t),
 	} {
 		if err != nil {
 			return nil, err

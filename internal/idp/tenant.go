@@ -21,23 +21,23 @@ const (
 var guid = regexp.MustCompile(
 	`^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9A-F]{8}(?:-[0-9A-F]{4}){3}-[0-9A-F]{12})$`)
 
-// checkTenants reports what is wrong with AllowedTenants and with an Issuer that needs or lacks them.
-func (c Config) checkTenants() error {
-	if len(c.AllowedTenants) == 0 {
-		if strings.Contains(c.Issuer, tenantPart) {
+// CheckTenants reports what is wrong with the tenants that are allowed, and with an issuer that needs or lacks them.
+func CheckTenants(issuer string, allowed []string) error {
+	if len(allowed) == 0 {
+		if strings.Contains(issuer, tenantPart) {
 			return errors.New("issuer is that of many tenants: list theirs in AllowedTenants, or write the id of one for " +
 				tenantPart)
 		}
 		return nil
 	}
 	var errs []error
-	if !isTemplate(c.Issuer) {
+	if !isTemplate(issuer) {
 		errs = append(errs, fmt.Errorf("issuer must have %s as one part of its path if AllowedTenants is set, "+
 			"as in https://login.microsoftonline.com/%[1]s/v2.0", tenantPart))
 	}
-	for _, t := range c.AllowedTenants {
+	for _, t := range allowed {
 		switch {
-		case t == everyTenant && len(c.AllowedTenants) > 1:
+		case t == everyTenant && len(allowed) > 1:
 			errs = append(errs, fmt.Errorf("AllowedTenants has %q, which allows every tenant, among others", t))
 		case t != everyTenant && !guid.MatchString(t):
 			errs = append(errs, fmt.Errorf("AllowedTenants has %q, which is not a GUID: "+
@@ -94,8 +94,20 @@ func (p *Provider) issuerOf(c object) (string, error) {
 	return strings.Replace(p.cfg.Issuer, tenantPart, tid, 1), nil
 }
 
+// IssuerOf returns the issuer of a tenant, as [IDToken].Tenant names it, if its users may sign in. Without AllowedTenants
+// there is one issuer, whose tenant is empty.
+func (p *Provider) IssuerOf(tenant string) (issuer string, ok bool) {
+	switch {
+	case p.cfgErr != nil:
+		return "", false
+	case !p.cfg.manyTenants():
+		return p.cfg.Issuer, tenant == ""
+	}
+	return strings.Replace(p.cfg.Issuer, tenantPart, tenant, 1), p.cfg.allowsTenant(tenant)
+}
+
 // checkTenant refuses a token of a tenant that is not allowed. Its issuer has been checked.
-func (p *Provider) checkTenant(c object) error {
+func (p *Provider) checkTenant(c object, t *IDToken) error {
 	if !p.cfg.manyTenants() {
 		return nil
 	}
@@ -103,6 +115,7 @@ func (p *Provider) checkTenant(c object) error {
 	if err != nil || !p.cfg.allowsTenant(tid) {
 		return refuse("tenant", "tid is %.64q: add it to AllowedTenants if its users may sign in", tid)
 	}
+	t.Tenant = tid
 	return nil
 }
 

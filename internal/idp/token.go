@@ -54,7 +54,7 @@ func (p *Provider) grant(ctx context.Context, form url.Values) (*Tokens, error) 
 	if err != nil {
 		return nil, err
 	}
-	t, err := parseTokens(a)
+	t, err := p.parseTokens(a)
 	if err != nil {
 		return t, fmt.Errorf("%s: %w", what, err)
 	}
@@ -126,7 +126,7 @@ func (p *Provider) authStyle(m *Metadata) oauth2.AuthStyle {
 	return oauth2.AuthStyleInHeader
 }
 
-func parseTokens(a *answer) (*Tokens, error) {
+func (p *Provider) parseTokens(a *answer) (*Tokens, error) {
 	if a.status != http.StatusOK {
 		return nil, parseError(a)
 	}
@@ -153,6 +153,9 @@ func parseTokens(a *answer) (*Tokens, error) {
 	errs = append(errs, err)
 	if t.AccessToken == "" {
 		errs = append(errs, errors.New("access_token is missing"))
+	}
+	if p.cfg.AllowMissingTokenType && !o.has("token_type") {
+		t.TokenType = "Bearer"
 	}
 	if !strings.EqualFold(t.TokenType, "Bearer") {
 		errs = append(errs, fmt.Errorf("token_type is %.32q, not Bearer", t.TokenType))

@@ -99,10 +99,11 @@ func (p *Provider) openUserInfo(ctx context.Context, m *Metadata, raw string) ([
 }
 
 func (p *Provider) checkUserInfoParties(c object) error {
-	if err := p.checkIssuer(c, &IDToken{}); err != nil {
+	var t IDToken
+	if err := p.checkIssuer(c, &t); err != nil {
 		return err
 	}
-	if err := p.checkTenant(c); err != nil {
+	if err := p.checkTenant(c, &t); err != nil {
 		return err
 	}
 	if aud, err := audiences(c); err != nil || !slices.Contains(aud, p.cfg.ClientID) {

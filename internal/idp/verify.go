@@ -36,6 +36,7 @@ type Expect struct {
 // An IDToken is a verified ID token. Times that it does not say are zero.
 type IDToken struct {
 	Issuer, Subject, SID              string // with AllowedTenants Issuer is that of the tenant
+	Tenant                            string // with AllowedTenants: see [Provider.IssuerOf]
 	IssuedAt, AuthTime, SessionExpiry time.Time
 	Payload                           []byte // the claims as a JSON object without duplicate members
 }
