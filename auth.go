@@ -35,6 +35,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -49,6 +50,7 @@ import (
 	"github.com/oidcauth/oidcauth/internal/login"
 	"github.com/oidcauth/oidcauth/internal/page"
 	"github.com/oidcauth/oidcauth/internal/returnto"
+	"github.com/oidcauth/oidcauth/internal/storage"
 )
 
 // A Client signs users in for one application at one provider. Make it with [New]; it is safe for concurrent use. Two
@@ -67,6 +69,8 @@ type Client struct {
 	ledger      *ledger.Ledger[*granted]
 	transport   http.RoundTripper   // to APIs
 	tasks       *semaphore.Weighted // revocations and grants under way
+	store       *storage.Guarded    // nil: sessions are in the cookie
+	rolling     sync.Map            // ids of sessions whose idle time is being extended in the store
 }
 
 // New checks o as a whole and returns every mistake in it as joined [*ConfigError] values. It does no I/O and starts no
@@ -114,6 +118,9 @@ func New(o Options) (*Client, error) {
 	if c.transport = idp.DefaultTransport(64); o.HTTPClient != nil {
 		c.transport = cmp.Or(o.HTTPClient.Transport, http.DefaultTransport)
 	}
+	if o.Store != nil {
+		c.store = storage.Guard(o.Store, o.StoreTimeout)
+	}
 	c.cookies = cookie.NewSet(cookie.SetOptions{
 		Session: cookie.Attributes{
 			Name: o.Cookie.Name, Domain: o.Cookie.Domain, SameSite: o.Cookie.SameSite,
@@ -121,7 +128,7 @@ func New(o Options) (*Client, error) {
 		},
 		BasePath: c.basePath, Issuer: o.Issuer, ClientID: o.ClientID, BaseURL: base.String(), Secrets: o.Secrets,
 		SessionCodecs: o.SessionCodecs, LoginCodecs: o.LoginCodecs,
-		LoginTTL: login.Lifetime, LogoutTTL: 10 * time.Minute, OfferTTL: offerLifetime,
+		LoginTTL: login.Lifetime, LogoutTTL: 10 * time.Minute, OfferTTL: offerLifetime, Stored: o.Store != nil,
 		CrossSiteLogins: o.ResponseMode == ResponseFormPost,
 	})
 	return c, nil
@@ -449,8 +456,10 @@ func (c *Client) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
 		p.Links = append(p.Links, page.Link{Text: "Try again", URL: c.LoginURL(returnTo)})
 	}
 	home := page.Link{Text: "Back to the start page", URL: c.returnTo.Resolve("")}
-	if s, err := c.GetSession(r); err == nil {
-		home.Text = "Continue as " + s.displayName()
+	if e.Status != http.StatusServiceUnavailable { // a store that is down would only take its time once more
+		if s, err := c.GetSession(r); err == nil {
+			home.Text = "Continue as " + s.displayName()
+		}
 	}
 	p.Links = append(p.Links, home)
 	page.Write(w, e.Status, p)

@@ -71,14 +71,14 @@ func (c *Client) completeLogin(
 	if tx.Elsewhere && (c.callbackIsBlind() || isOther(old, s)) {
 		err := c.offer(w, r, s, target)
 		if err != nil {
-			c.retire(r.Context(), s)
+			_, _ = c.retire(r.Context(), s) // what goes wrong is logged
 		}
 		return err
 	}
 	err := c.begin(w, r, s, target, true)
 	if first && err == nil {
-		if len(tx.Replaces) == len(ledger.ID{}) {
-			c.ledger.End(ledger.ID(tx.Replaces))
+		if len(tx.Replaces) == len(ledger.ID{}) && (old == nil || ledger.ID(tx.Replaces) != old.sealed.Identity.ID) {
+			_, _, _ = c.end(r.Context(), ledger.ID(tx.Replaces)) // what goes wrong is logged
 		}
 		c.begun(r, s, old)
 	}
@@ -95,7 +95,7 @@ func (c *Client) begin(w http.ResponseWriter, r *http.Request, s *Session, targe
 			if errors.Is(v.set(nil, rolls), ErrNoSession) { // the hook has logged out, and that stays
 				c.clearSession(w.Header(), r)
 			}
-			c.retire(r.Context(), s)
+			_, _ = c.retire(r.Context(), s) // what goes wrong is logged
 		}
 	}()
 	switch {
@@ -119,7 +119,7 @@ func (c *Client) begin(w http.ResponseWriter, r *http.Request, s *Session, targe
 // revoking it may end the new one's grant as well.
 func (c *Client) begun(r *http.Request, s, old *Session) {
 	if old != nil {
-		c.ledger.End(old.sealed.Identity.ID)
+		_, _, _ = c.end(r.Context(), old.sealed.Identity.ID) // what goes wrong is logged
 	}
 	c.event(r.Context(), "session.created", "callback", s, nil)
 }
@@ -286,7 +286,10 @@ func (c *Client) newLogin(r *http.Request, tx *login.Transaction, s *Session, to
 		return nil
 	})
 	if errors.Is(err, cookie.ErrTooLarge) {
-		err = refuse("session_too_large", fmt.Errorf("%w; ask for fewer claims, or set DropIDToken", err))
+		err = refuse("session_too_large", fmt.Errorf("%w; ask for fewer claims, set DropIDToken, or use a Store", err))
+	}
+	if err == nil && c.store != nil {
+		s, err = c.put(r.Context(), s)
 	}
 	return s, err
 }

@@ -1,7 +1,7 @@
 package oidcauth
 
 import (
-	"crypto/subtle"
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -86,11 +86,15 @@ func (c *Client) offer(w http.ResponseWriter, r *http.Request, s *Session, targe
 	}
 	id, sealed := login.Random(), s.sealed
 	tokens, err := s.secrets()
-	if err == nil {
+	if err == nil && c.store == nil {
 		err = c.cookies.Offered.SetTokens(&sealed, tokens)
 	}
-	if err == nil {
-		err = c.cookies.Offered.Write(w.Header(), r.Header, &sealed, int(offerLifetime/time.Second))
+	switch age := int(offerLifetime / time.Second); {
+	case err != nil:
+	case c.store != nil:
+		err = c.cookies.Offered.WriteTicket(w.Header(), r.Header, sealed.Identity.ID, age)
+	default:
+		err = c.cookies.Offered.Write(w.Header(), r.Header, &sealed, age)
 	}
 	if err == nil {
 		err = c.cookies.Offers.Set(w.Header(), r.Header, id, append(sealed.Identity.ID[:], target...))
@@ -104,19 +108,37 @@ func (c *Client) offer(w http.ResponseWriter, r *http.Request, s *Session, targe
 
 // offered returns the session that is offered under id, if it has not become one or been ended meanwhile.
 func (c *Client) offered(r *http.Request, id []byte) (*Session, error) {
-	var sealed cookie.Session
-	if !c.cookies.Offered.Load(r.Header, &sealed) || subtle.ConstantTimeCompare(sealed.Identity.ID[:], id) == 0 ||
-		time.Since(time.Unix(sealed.Identity.Created, 0)) > offerLifetime {
-		return nil, ErrNoSession
-	}
-	tokens, err := c.cookies.Offered.Tokens(&sealed)
+	s, err := c.openOffer(r)
 	if err != nil {
 		return nil, err
 	}
-	if sealed, err = c.seal(sealed, tokens, false); err != nil {
+	identity := &s.sealed.Identity
+	if !bytes.Equal(identity.ID[:], id) || time.Since(time.Unix(identity.Created, 0)) > offerLifetime {
+		return nil, ErrNoSession
+	}
+	return c.newest(r.Context(), s, 0)
+}
+
+// openOffer opens the session that is offered, as it is.
+func (c *Client) openOffer(r *http.Request) (*Session, error) {
+	if c.store != nil {
+		if id, _, ok := c.cookies.Offered.Ticket(r.Header); ok {
+			return c.fetch(r.Context(), id)
+		}
+		return nil, ErrNoSession
+	}
+	var sealed cookie.Session
+	if !c.cookies.Offered.Load(r.Header, &sealed) {
+		return nil, ErrNoSession
+	}
+	tokens, err := c.cookies.Offered.Tokens(&sealed)
+	if err == nil {
+		sealed, err = c.seal(sealed, tokens, false) // for the session's own cookie
+	}
+	if err != nil {
 		return nil, err
 	}
-	return c.newest(r.Context(), c.newSession(sealed), 0)
+	return c.newSession(sealed), nil
 }
 
 // answerOffer makes the offered session the browser's. If another user is signed in there it asks first: the answer is a
@@ -142,7 +164,7 @@ func (c *Client) answerOffer(w http.ResponseWriter, r *http.Request, payload []b
 	case err != nil:
 		caching.Redirect(w, r, target)
 	case keep:
-		c.retire(r.Context(), s)
+		_, _ = c.retire(r.Context(), s) // what goes wrong is logged
 		c.event(r.Context(), "login.failed", "landing", s, errKept)
 		caching.Redirect(w, r, c.returnTo.Resolve("")) // target is the other site's choice
 	default:

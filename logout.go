@@ -15,6 +15,7 @@ import (
 	"github.com/oidcauth/oidcauth/internal/cookie"
 	"github.com/oidcauth/oidcauth/internal/fetch"
 	"github.com/oidcauth/oidcauth/internal/idp"
+	"github.com/oidcauth/oidcauth/internal/ledger"
 	"github.com/oidcauth/oidcauth/internal/login"
 	"github.com/oidcauth/oidcauth/internal/page"
 	"github.com/oidcauth/oidcauth/internal/params"
@@ -129,12 +130,24 @@ func (c *Client) confirmLogout(w http.ResponseWriter, query map[string]string) {
 
 // endSession ends the local session whatever the provider does, and then redirects (RIL-02).
 func (c *Client) endSession(w http.ResponseWriter, r *http.Request, o logoutRequest) error {
-	s, _ := c.GetSession(r) // no session is no reason not to log out at the provider
-	tokens := c.retire(r.Context(), s)
+	s, err := c.GetSession(r) // no session is no reason not to log out at the provider
+	if errors.Is(err, ErrNoSession) {
+		err = nil
+	}
+	tokens := &cookie.Tokens{}
+	if s != nil {
+		tokens, err = c.retire(r.Context(), s)
+	} else if id, ok := c.sessionID(r); ok {
+		var state ledger.State[*granted]
+		if state, ok, err = c.end(r.Context(), id); ok { // although the store could not say what it is
+			tokens = &state.Tokens.Tokens
+			c.revoke(r.Context(), tokens.Refresh)
+		}
+	}
 	if v := c.visit(r); v == nil {
 		c.clearSession(w.Header(), r)
-	} else if err := v.set(nil, cleared); err != nil {
-		return err
+	} else if setErr := v.set(nil, cleared); setErr != nil {
+		return setErr
 	}
 	c.cookies.Logins.Clear(w.Header(), r.Header) // a login under way must not bring the session back
 	c.cookies.Offers.Clear(w.Header(), r.Header)
@@ -142,6 +155,9 @@ func (c *Client) endSession(w http.ResponseWriter, r *http.Request, o logoutRequ
 	caching.Forbid(w.Header())
 	if s != nil {
 		c.event(r.Context(), "session.ended", "logout", s, nil)
+	}
+	if err != nil {
+		return refuse("logout_incomplete", err)
 	}
 	o.idToken = tokens.IDToken
 	target, err := c.logoutTarget(w, r, s, o)
@@ -245,21 +261,19 @@ func (c *Client) handleLoggedOut(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// retire ends a session in this process, so that no straggler revives it (S23), revokes its newest refresh token and
-// returns its newest tokens. Nil is no session.
-func (c *Client) retire(ctx context.Context, s *Session) *cookie.Tokens {
-	if s == nil {
-		return &cookie.Tokens{}
-	}
+// retire ends a session, so that no straggler revives it (S23), revokes its newest refresh token and returns its newest
+// tokens. An error says that the store still has it.
+func (c *Client) retire(ctx context.Context, s *Session) (*cookie.Tokens, error) {
 	tokens := &cookie.Tokens{}
 	if opened, err := s.secrets(); err == nil { // a session whose tokens do not open is ended all the same
 		tokens = opened
 	}
-	if state, ok := c.ledger.End(s.sealed.Identity.ID); ok && state.Generation >= s.sealed.Identity.Generation {
+	state, ok, err := c.end(ctx, s.sealed.Identity.ID)
+	if ok && state.Generation >= s.sealed.Identity.Generation {
 		tokens = &state.Tokens.Tokens
 	}
 	c.revoke(ctx, tokens.Refresh)
-	return tokens
+	return tokens, err
 }
 
 // maxTasks is how many revocations and grants run beside requests.

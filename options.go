@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -109,6 +110,11 @@ type Options struct {
 	SkipRevocation   bool
 	NoContentProfile bool // answer 204 instead of 401 on the profile route without a session
 
+	// Store keeps the sessions, tokens and all, and the cookie only names one of them. Nil keeps them in the cookie.
+	// StoreTimeout is how long one call of it may take: default 2 s.
+	Store        SessionStore
+	StoreTimeout time.Duration
+
 	Cookie CookieOptions // the session cookie's name and attributes
 	// SessionCodecs and LoginCodecs replace the built-in sealing of session and login cookies. The first seals, all
 	// open. New refuses a codec that does not encrypt, or that opens a value under another name.
@@ -200,6 +206,7 @@ func (o Options) withDefaults() Options {
 		o.AudienceScopes[audience] = slices.Clone(scopes)
 	}
 	o.SessionCodecs, o.LoginCodecs = slices.Clone(o.SessionCodecs), slices.Clone(o.LoginCodecs)
+	o.StoreTimeout = cmp.Or(o.StoreTimeout, 2*time.Second)
 	if len(o.Scopes) == 0 {
 		o.Scopes = []string{"openid", "profile", "email", "offline_access"}
 	}
@@ -368,6 +375,12 @@ func (o *Options) validateSession(m *mistakes) {
 	}
 	if o.Cookie.Partitioned && !secure {
 		m.add("Cookie.Partitioned", "needs https")
+	}
+	if v := reflect.ValueOf(o.Store); v.IsValid() && v.Kind() == reflect.Pointer && v.IsNil() {
+		m.add("Store", "is a nil %T; make one, or leave the field out to keep sessions in the cookie", o.Store)
+	}
+	if o.StoreTimeout < 0 {
+		m.add("StoreTimeout", "%v is negative; leave it out for 2 s", o.StoreTimeout)
 	}
 	if o.AbsoluteTimeout < time.Minute {
 		m.add("AbsoluteTimeout", "%v is too short; a session lasts at least a minute", o.AbsoluteTimeout)

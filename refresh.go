@@ -18,6 +18,7 @@ import (
 type granted struct {
 	cookie.Tokens                   // without values, which each request has of its own
 	changes       map[string]change // of values, by BeforeSave
+	kept          bool              // the store has them
 	end           int64             // of the session, 0 if no refresh has said so
 	refused       map[string]int    // by audience: how many tokens in a row an API has refused
 	probed        time.Time         // when the login's own was last tried for want of better knowledge; for grants alone
@@ -112,6 +113,7 @@ func (a *attempt) run() (result ledger.Result[*granted]) {
 	}
 	a.tell("refresh.failed", result.Err)
 	if result.Dead {
+		a.forget()
 		a.tell("session.ended", nil)
 	}
 	return result
@@ -122,6 +124,9 @@ func (a *attempt) answered(e *idp.Error) ledger.Result[*granted] {
 	err, g := providerError(e), a.state.Tokens
 	switch e.Kind() {
 	case idp.Ended:
+		if theirs := a.theirs(); theirs != nil {
+			return ledger.Result[*granted]{Tokens: theirs, Changed: true}
+		}
 		if a.want.own {
 			return ledger.Result[*granted]{Dead: true, Err: over(err)}
 		}
@@ -190,7 +195,7 @@ func (a *attempt) refresh() (*granted, error) {
 	if err != nil {
 		return &kept, err // what fits no cookie would be lost with this process
 	}
-	return &next, nil
+	return a.keep(&next)
 }
 
 // takeClaims takes over the claims of a refreshed ID token (OpenID Connect Core 12.2). What is wrong in it ends the

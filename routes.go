@@ -277,8 +277,8 @@ func (c *Client) startLogin(w http.ResponseWriter, r *http.Request, route string
 	tx := login.New(c.returnTo.Resolve(o.ReturnTo))
 	// What leads to a guard chooses no account, and would not need a login if somebody was signed in.
 	tx.Elsewhere = !fetch.IsOurSite(r) && (route != "guard" || again)
-	if s, err := c.GetSession(r); err == nil {
-		tx.Replaces = s.sealed.Identity.ID[:] // the callback may not see its cookie (S25)
+	if id, ok := c.sessionID(r); ok {
+		tx.Replaces = id[:] // the callback may not see its cookie (S25)
 	}
 	tx.ACR = o.RequireACR
 	if again {

@@ -17,6 +17,7 @@ import (
 	"github.com/oidcauth/oidcauth/internal/caching"
 	"github.com/oidcauth/oidcauth/internal/cookie"
 	"github.com/oidcauth/oidcauth/internal/idp"
+	"github.com/oidcauth/oidcauth/internal/ledger"
 	"github.com/oidcauth/oidcauth/internal/login"
 	"github.com/oidcauth/oidcauth/internal/page"
 )
@@ -54,8 +55,10 @@ type Session struct {
 type payload struct {
 	session Session // here to save an allocation
 	sealed  cookie.Session
-	unsaved bool // tokens are newer than what is sealed in sealed
-	edit    bool // SetValue is allowed
+	unsaved bool  // tokens are newer than what is sealed in sealed
+	kept    bool  // but the store has them
+	version int64 // in the store
+	edit    bool  // SetValue is allowed
 	open    func(*cookie.Session) (*cookie.Tokens, error)
 	once    sync.Once
 	tokens  *cookie.Tokens
@@ -112,22 +115,14 @@ func (c *Client) newest(ctx context.Context, s *Session, own uint64) (*Session, 
 	if !newer {
 		return s, nil
 	}
-	g, now := state.Tokens, time.Now()
-	tokens, err := g.over(s)
+	next, err := c.following(s, state)
 	if err != nil {
 		return nil, err
 	}
-	sealed := s.sealed
-	sealed.Identity.Generation, sealed.Identity.TokenExpiry = state.Generation, g.Access[0].Expiry
-	if g.end > 0 {
-		sealed.Identity.End = min(sealed.Identity.End, g.end)
-	}
-	if !now.Before(sealed.Identity.Ends(c.opts.IdleTimeout)) {
+	g, now := state.Tokens, time.Now()
+	if !now.Before(next.sealed.Identity.Ends(c.opts.IdleTimeout)) {
 		return nil, ErrNoSession
 	}
-	next := c.newSession(sealed)
-	next.unsaved = true
-	next.once.Do(func() { next.tokens = tokens })
 	if state.Generation == own {
 		return next, nil
 	}
@@ -137,6 +132,24 @@ func (c *Client) newest(ctx context.Context, s *Session, own uint64) (*Session, 
 	} else {
 		c.event(ctx, "session.joined", "", next, nil)
 	}
+	return next, nil
+}
+
+// following returns s with the tokens of a later generation.
+func (c *Client) following(s *Session, state ledger.State[*granted]) (*Session, error) {
+	g := state.Tokens
+	tokens, err := g.over(s)
+	if err != nil {
+		return nil, err
+	}
+	sealed := s.sealed
+	sealed.Identity.Generation, sealed.Identity.TokenExpiry = state.Generation, g.Access[0].Expiry
+	if g.end > 0 {
+		sealed.Identity.End = min(sealed.Identity.End, g.end)
+	}
+	next := c.newSession(sealed)
+	next.unsaved, next.kept, next.version = true, g.kept, s.version
+	next.once.Do(func() { next.tokens = tokens })
 	return next, nil
 }
 
@@ -227,24 +240,38 @@ func (s *Session) displayName() string {
 
 // maxAge is the Max-Age of a session's cookie in seconds, 0 for one that ends with the browser.
 func (c *Client) maxAge(id *cookie.Identity) int {
-	if c.opts.Cookie.Transient {
+	end := id.Ends(c.opts.IdleTimeout)
+	switch {
+	case c.opts.Cookie.Transient:
 		return 0
+	case c.store != nil:
+		end = time.Unix(id.End, 0) // the idle time is the store's business
 	}
-	return max(1, int(time.Until(id.Ends(c.opts.IdleTimeout))/time.Second))
+	return max(1, int(time.Until(end)/time.Second))
 }
 
-// open opens the session of r's cookie as it is. A broken, foreign or expired cookie is no session.
+// open opens the session of r's cookie, or the one that it is a ticket for, as it is. A broken, foreign or expired cookie
+// is no session.
 func (c *Client) open(r *http.Request) (*Session, error) {
-	var sealed cookie.Session
-	if !c.cookies.Sessions.Load(r.Header, &sealed) {
+	if c.store != nil {
+		if id, _, ok := c.cookies.Sessions.Ticket(r.Header); ok {
+			return c.fetch(r.Context(), id)
+		}
 		return nil, ErrNoSession
 	}
-	// A session from the future is forged or of a broken clock; processes may be a little apart.
-	id, now := &sealed.Identity, time.Now()
-	if _, ok := c.provider.IssuerOf(id.Tenant); !ok || !now.Before(id.Ends(c.opts.IdleTimeout)) || time.Unix(id.Created, 0).After(now.Add(time.Minute)) {
+	var sealed cookie.Session
+	if !c.cookies.Sessions.Load(r.Header, &sealed) || !c.alive(&sealed.Identity) {
 		return nil, ErrNoSession
 	}
 	return c.newSession(sealed), nil
+}
+
+// alive says whether a session is still one. One from the future is forged or of a broken clock; processes may be a little
+// apart.
+func (c *Client) alive(id *cookie.Identity) bool {
+	now := time.Now()
+	_, known := c.provider.IssuerOf(id.Tenant)
+	return known && now.Before(id.Ends(c.opts.IdleTimeout)) && !time.Unix(id.Created, 0).After(now.Add(time.Minute))
 }
 
 // load opens the session of r's cookie, with the newest tokens that this process knows of.
@@ -319,8 +346,13 @@ func userClaims(s *Session) (any, error) {
 func (c *Client) UpdateSession(w http.ResponseWriter, r *http.Request, edit func(*Session) error) error {
 	v, bare := c.visitOf(w, r)
 	s, err := v.load()
-	if err == nil {
+	switch {
+	case err != nil:
+	case c.store == nil:
 		s, err = c.edited(s, edit)
+	default:
+		s, err = c.update(r.Context(), s, func(s *Session) (*Session, error) { return c.edited(s, edit) })
+		return v.replace(s, err)
 	}
 	switch {
 	case err != nil:
@@ -342,7 +374,11 @@ func (c *Client) edited(s *Session, edit func(*Session) error) (*Session, error)
 	if copied.Values == nil {
 		copied.Values = map[string][]byte{}
 	}
-	return c.draft(s.sealed, &copied, s.unsaved, edit)
+	next, err := c.draft(s.sealed, &copied, s.unsaved, edit)
+	if err == nil {
+		next.version = s.version
+	}
+	return next, err
 }
 
 // draft runs edit on a session of its own and seals the outcome, as seal does.
@@ -397,17 +433,26 @@ func (c *Client) seal(sealed cookie.Session, tokens *cookie.Tokens, hint bool) (
 	return sealed, err
 }
 
+// sealed is s with its tokens sealed.
+func (c *Client) sealed(s *Session) (cookie.Session, error) {
+	if !s.unsaved {
+		return s.sealed, nil
+	}
+	tokens := *s.tokens
+	return c.seal(s.sealed, &tokens, true)
+}
+
 // writeSession sets the session cookie on a response whose header can still be changed.
 func (c *Client) writeSession(h http.Header, r *http.Request, s *Session) error {
-	sealed := s.sealed
-	if s.unsaved {
-		tokens := *s.tokens
-		var err error
-		if sealed, err = c.seal(sealed, &tokens, true); err != nil {
-			return err
-		}
+	sealed, err := c.sealed(s)
+	switch {
+	case err != nil:
+	case c.store != nil:
+		err = c.cookies.Sessions.WriteTicket(h, r.Header, sealed.Identity.ID, c.maxAge(&sealed.Identity))
+	default:
+		err = c.cookies.Sessions.Write(h, r.Header, &sealed, c.maxAge(&sealed.Identity))
 	}
-	if err := c.cookies.Sessions.Write(h, r.Header, &sealed, c.maxAge(&sealed.Identity)); err != nil {
+	if err != nil {
 		return fmt.Errorf("oidcauth: save session: %w", err)
 	}
 	caching.Forbid(h)

@@ -2,6 +2,7 @@ package oidcauth
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -21,6 +22,9 @@ type visit struct {
 	client  *Client
 	request *http.Request
 	header  http.Header // of the response
+
+	once sync.Once // opens the session
+	err  error     // why that failed, if not for want of one
 
 	mu      sync.Mutex
 	came    *Session          // as the request's cookie has it
@@ -68,6 +72,7 @@ func (c *Client) visitOf(w http.ResponseWriter, r *http.Request) (v *visit, bare
 	v = c.newVisit(w, r)
 	v.fate = adopts
 	if s := c.setIn(w.Header()); s != nil {
+		v.once.Do(func() {}) // there is no other
 		v.came, v.session = s, s
 	}
 	return v, true
@@ -81,13 +86,32 @@ func (c *Client) setIn(h http.Header) *Session {
 
 func (c *Client) newVisit(w http.ResponseWriter, r *http.Request) *visit {
 	v := &visit{client: c, request: r, header: w.Header()}
-	v.came, _ = c.open(r) // the error is that there is none
-	v.session = v.came
+	if c.store == nil {
+		_ = v.look() // which costs little; its error is that there is none
+	}
 	return v
+}
+
+// look opens the session. A store is only asked if somebody wants to know, and once.
+func (v *visit) look() error {
+	v.once.Do(func() {
+		s, err := v.client.open(v.request)
+		if errors.Is(err, ErrNoSession) {
+			return
+		}
+		v.err = err
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		v.came, v.session = s, s
+	})
+	return v.err
 }
 
 // load returns the session with its newest tokens.
 func (v *visit) load() (*Session, error) {
+	if err := v.look(); err != nil {
+		return nil, err
+	}
 	v.mu.Lock()
 	s, own := v.session, v.granted
 	v.mu.Unlock()
@@ -105,6 +129,7 @@ func (v *visit) load() (*Session, error) {
 
 // arrived returns the session as the request's cookie has it, or as it was made in this request.
 func (v *visit) arrived() *Session {
+	_ = v.look() // whoever needs it has loaded the session
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.came
@@ -117,11 +142,25 @@ func (v *visit) granting(generation uint64) {
 	v.granted = generation
 }
 
-// open says whether a cookie can still be set.
+// open says whether what changes can still be kept: in a cookie while it can be set, in a store until the session ends.
 func (v *visit) open() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return !v.out && v.fate != cleared
+	return (!v.out || v.client.store != nil) && v.fate != cleared
+}
+
+// replace takes a session that has been saved in the store, unless err says that it has not.
+func (v *visit) replace(s *Session, err error) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case v.fate == cleared:
+		return ErrNoSession
+	}
+	v.session = s
+	return nil
 }
 
 // handOut notes which token the request got last for key, and returns the one before.
@@ -140,6 +179,7 @@ func (v *visit) handOut(key, token string) (before string) {
 
 // set decides what becomes of the cookie. What was logged out stays out.
 func (v *visit) set(s *Session, f fate) error {
+	v.once.Do(func() {}) // nobody needs to know any more what there was
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	switch {
@@ -191,6 +231,10 @@ func (c *Client) settle(h http.Header, r *http.Request, s *Session, own uint64, 
 		c.clearSession(h, r)
 		return
 	}
+	if s != nil && fate != saved && c.store != nil {
+		c.settleStored(h, r, s, own)
+		return
+	}
 	if s != nil && fate == rolls && slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {
 		s, fate = c.setIn(h), adopts // a handler with a copy of the request has decided already
 	}
@@ -213,11 +257,28 @@ func (c *Client) settle(h http.Header, r *http.Request, s *Session, own uint64, 
 	}
 }
 
+// settleStored saves in the store what is due, beside the request. A cookie is set only if an older secret made it.
+func (c *Client) settleStored(h http.Header, r *http.Request, s *Session, own uint64) {
+	s, err := c.newest(r.Context(), s, own)
+	if err != nil {
+		return
+	}
+	if s.unsaved && !s.kept || c.rollDue(r, &s.sealed) {
+		c.roll(r.Context(), s)
+	}
+	if _, stale, ok := c.cookies.Sessions.Ticket(r.Header); ok && stale && !slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {
+		if err := c.writeSession(h, r, s); err != nil {
+			c.log(r.Context(), slog.LevelError, "session cookie not written", err)
+		}
+	}
+}
+
 // rolled returns a copy of s that was used now.
 func (c *Client) rolled(s *Session) *Session {
 	sealed := s.sealed
 	sealed.Identity.Seen = time.Now().Unix()
 	next := c.newSession(sealed)
+	next.version = s.version
 	if s.unsaved { // or else nobody has opened them, or is just doing it
 		next.unsaved, next.tokens = true, s.tokens
 	}

@@ -54,6 +54,11 @@ var answers = map[string]answer{
 	"upstream_unavailable": {http.StatusBadGateway, "The service behind this address cannot be reached."},
 	"upstream_timeout":     {http.StatusGatewayTimeout, "The service behind this address takes too long to answer."},
 
+	"store_unavailable": {http.StatusServiceUnavailable, "Sign-ins cannot be looked up at the moment. Please try again shortly."},
+
+	"logout_incomplete": {
+		http.StatusServiceUnavailable, "You are signed out in this browser, but copies of the sign-in may live on. Please try again shortly.",
+	},
 	"logout_not_supported": {http.StatusInternalServerError, signedOut},
 	"logout_failed":        {http.StatusInternalServerError, signedOut},
 	"server_error":         {http.StatusInternalServerError, "Something went wrong on our side."},

@@ -34,6 +34,8 @@ type SessionOptions struct {
 	Binding []string
 	// Words are likely to be in the tokens: issuer and client id. They save room, and tokens open only with the same.
 	Words []string
+	// Tickets, one secret or more, keep the sessions in a store: in the cookie is a ticket for one.
+	Tickets []string
 }
 
 // Sessions reads and writes the session's cookies. It is safe for concurrent use.
@@ -43,6 +45,7 @@ type Sessions struct {
 	binding  []string
 	identity label
 	names    [maxChunks]string
+	tickets  [][]byte // a MAC key for each secret; none: sessions are in the cookie
 	z        *deflater
 }
 
@@ -52,6 +55,7 @@ func NewSessions(o SessionOptions) *Sessions {
 		attr:    o.Attributes,
 		codecs:  allUnlimited(o.Codecs),
 		binding: append([]string{o.Name}, o.Binding...),
+		tickets: macKeys(o.Tickets, "ticket"),
 		z:       newDeflater(o.Words),
 	}
 	c.identity = newLabel(append([]string{"session"}, c.binding...)...)
@@ -64,8 +68,11 @@ func NewSessions(o SessionOptions) *Sessions {
 
 // tokens returns the label of the token box, which belongs to one session and one generation of its tokens.
 func (c *Sessions) tokens(id *Identity) label {
-	owner := []string{string(id.ID[:]), strconv.FormatUint(id.Generation, 10)}
-	return newLabel(slices.Concat([]string{"session tokens"}, c.binding, owner)...)
+	owner, kind := []string{string(id.ID[:]), strconv.FormatUint(id.Generation, 10)}, "session tokens"
+	if len(c.tickets) > 0 {
+		kind = "entry tokens"
+	}
+	return newLabel(slices.Concat([]string{kind}, c.binding, owner)...)
 }
 
 // Session is a session with its tokens still sealed. The zero value is a session without tokens. It may be read by
@@ -225,7 +232,11 @@ func (c *Sessions) SetTokens(s *Session, t *Tokens) error {
 	}
 	next := *s
 	next.sealed, next.fresh = sealed, true
-	if _, _, err := c.sealIdentity(&next); err != nil {
+	if len(c.tickets) > 0 {
+		if len(sealed) > maxEntry-maxIdentity {
+			return fmt.Errorf("%w: session has more than a megabyte", ErrTooLarge)
+		}
+	} else if _, _, err := c.sealIdentity(&next); err != nil {
 		return err
 	}
 	*s = next

@@ -20,6 +20,7 @@ type SetOptions struct {
 	SessionCodecs, LoginCodecs []securecookie.Codec
 	LoginTTL, LogoutTTL        time.Duration
 	OfferTTL                   time.Duration
+	Stored                     bool // sessions are in a store, and tickets for them in the cookie
 	// CrossSiteLogins lets the cookies of logins come along with another site's form: SameSite=None, and therefore Secure.
 	CrossSiteLogins bool
 }
@@ -29,6 +30,7 @@ type SetOptions struct {
 type Set struct {
 	Sessions, Offered                 *Sessions
 	Logins, Logouts, Landings, Offers *Pending
+	Tags                              Tags
 }
 
 // NewSet binds every cookie to issuer, client id and base URL, so that one of another application on the same host, or with
@@ -41,9 +43,14 @@ func NewSet(o SetOptions) Set {
 	offered := Attributes{
 		Name: Name("offered", o.BasePath, session.Secure, false), Secure: session.Secure, SameSite: http.SameSiteLaxMode,
 	}
+	var tickets []string
+	purpose := "session"
+	if o.Stored {
+		tickets, purpose = o.Secrets, "entry" // a dump of the store is no cookie (S11)
+	}
 	offerCodecs := o.SessionCodecs // names keep the two apart
 	if len(o.SessionCodecs) == 0 {
-		o.SessionCodecs, offerCodecs = Codecs(o.Secrets, "session"), Codecs(o.Secrets, "offered")
+		o.SessionCodecs, offerCodecs = Codecs(o.Secrets, purpose), Codecs(o.Secrets, "offered")
 	}
 	if len(o.LoginCodecs) == 0 {
 		o.LoginCodecs = LoginCodecs(o.Secrets, "login")
@@ -69,8 +76,12 @@ func NewSet(o SetOptions) Set {
 	return Set{
 		Sessions: NewSessions(SessionOptions{
 			Attributes: session, Codecs: o.SessionCodecs, Binding: binding, Words: words,
+			Tickets: tickets,
 		}),
-		Offered:  NewSessions(SessionOptions{Attributes: offered, Codecs: offerCodecs, Binding: ofSession, Words: words}),
+		Offered: NewSessions(SessionOptions{
+			Attributes: offered, Codecs: offerCodecs, Binding: ofSession, Words: words, Tickets: tickets,
+		}),
+		Tags:     Tags{macKeys(o.Secrets, "tag"), ofSession},
 		Logins:   pending("login", o.LoginCodecs, o.LoginTTL, 5, o.CrossSiteLogins),
 		Logouts:  pending("logout", LoginCodecs(o.Secrets, "logout"), o.LogoutTTL, 2, false),
 		Landings: pending("landing", LoginCodecs(o.Secrets, "landing"), time.Minute, 2, false),
