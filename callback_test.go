@@ -471,7 +471,7 @@ func TestSessionTooLargeNamesTheRemedy(t *testing.T) {
 	}
 }
 
-func TestCallbackMethods(t *testing.T) { // OIDC-08, S24, BCP-09
+func TestCallbackMethods(t *testing.T) { // OIDC-08, S24, BCP-09, lesson 46
 	t.Parallel()
 	a := newApp(t)
 	callback := a.returned(t, "/auth/login")

@@ -292,7 +292,7 @@ func TestAnotherApplicationsLoginIsNone(t *testing.T) { // ISS-05, THR-13, lesso
 	}
 }
 
-func TestEveryLoginIsANewSession(t *testing.T) { // THR-11, S38
+func TestEveryLoginIsANewSession(t *testing.T) { // THR-11, S38, lesson 20
 	t.Parallel()
 	a := newApp(t)
 	a.mux.HandleFunc("/set", func(w http.ResponseWriter, r *http.Request) {

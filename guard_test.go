@@ -202,7 +202,7 @@ func TestACheckDecidesAboutASession(t *testing.T) {
 	ask(never, "POST", "/", append(metadata("cross-site", "cors", "empty", "Origin", "https://evil.test"), "Cookie", cookie)...)
 }
 
-// behaviour.md 5: a second login that brings no better session is a 403 and no circle.
+// behaviour.md 5: a second login that brings no better session is a 403 and no circle. Lesson 20.
 func TestACheckThatIsNeverSatisfiedDoesNotGoInCircles(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -73,7 +73,7 @@ func TestNewNamesEveryMistake(t *testing.T) {
 	}
 }
 
-func TestNothingButTheRequiredFieldsIsMissing(t *testing.T) {
+func TestNothingButTheRequiredFieldsIsMissing(t *testing.T) { // lesson 41
 	t.Parallel()
 	if _, err := oidcauth.New(rightOptions()); err != nil {
 		t.Error(err)

@@ -14,7 +14,7 @@ import (
 	"github.com/oidcauth/oidcauth/oidcauthtest"
 )
 
-// Issue 2, done when 1. RFT-06, lessons 1 to 3: whoever hangs up, and however slow the provider is.
+// Issue 2, done when 1. RFT-06, lessons 1, 2 and 3: whoever hangs up, and however slow the provider is.
 func TestTwoHundredRequestsWithOneExpiredTokenCauseOneGrant(t *testing.T) {
 	t.Parallel()
 	const n = 200

@@ -90,7 +90,7 @@ func TestTheSessionCookieIsNamedAndConfinedByBaseURL(t *testing.T) {
 	}
 }
 
-// CKE-05, CVE-2025-46344: the end is sealed in the cookie, and a browser that keeps a cookie longer has nothing.
+// CKE-05, CVE-2025-46344: the end is sealed in the cookie, and a browser that keeps a cookie longer has nothing. Lesson 13.
 func TestASessionIsDeadExactlyAtItsEnd(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {

@@ -386,7 +386,7 @@ func TestNotModifiedAndInformationalResponsesCarryNoCookie(t *testing.T) {
 	}
 }
 
-// HYG-01, S12, THR-18: CVE-2025-48947, CVE-2025-64762.
+// HYG-01, S12, THR-18: CVE-2025-48947, CVE-2025-64762. Lesson 14.
 func TestAResponseWithOurCookieIsKeptOutOfEveryCache(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -34,7 +34,7 @@ func newMux(client *oidcauth.Client) http.Handler {
 	return mux
 }
 
-func TestHandlerUnderTenLines(t *testing.T) {
+func TestHandlerUnderTenLines(t *testing.T) { // lesson 42
 	client, provider := oidcauthtest.NewClient(t)
 	b := provider.NewBrowser(client.Wrap(newMux(client)))
 	b.SignIn(oidcauthtest.User{Subject: "alice"})

@@ -220,7 +220,7 @@ func TestKeyReplacedUnderItsName(t *testing.T) {
 	})
 }
 
-// THR-40: a minute of bad tokens, of each kind and from each source.
+// THR-40: a minute of bad tokens, of each kind and from each source. Lesson 36.
 func TestBadTokensCauseFewFetches(t *testing.T) {
 	for _, c := range []struct {
 		name   string

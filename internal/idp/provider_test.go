@@ -375,7 +375,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
-func TestCallersHTTPClientIsNotChanged(t *testing.T) {
+func TestCallersHTTPClientIsNotChanged(t *testing.T) { // lesson 40
 	t.Parallel()
 	op := newFakeOP()
 	follow := func(*http.Request, []*http.Request) error { return nil }

@@ -70,7 +70,7 @@ func readCorpus(tb testing.TB) []corpusRow {
 	return rows
 }
 
-// THR-01, THR-02, THR-04, BCP-01, RIL-05, S33
+// THR-01, THR-02, THR-04, BCP-01, RIL-05, S33. Lesson 29.
 func TestCorpusVerdictsHold(t *testing.T) {
 	t.Parallel()
 	p := corpusPolicy(t)
