@@ -67,7 +67,11 @@ func (c *Client) completeLogin(
 		caching.Redirect(w, r, target)
 		return nil
 	}
-	old, _ := c.open(r) // as the browser has it
+	old, err := c.present(r)
+	if err != nil {
+		_, _ = c.retire(r.Context(), s) // what goes wrong is logged
+		return err
+	}
 	if tx.Elsewhere && (c.callbackIsBlind() || isOther(old, s)) {
 		err := c.offer(w, r, s, target)
 		if err != nil {
@@ -75,7 +79,7 @@ func (c *Client) completeLogin(
 		}
 		return err
 	}
-	err := c.begin(w, r, s, target, true)
+	err = c.begin(w, r, s, target, true)
 	if first && err == nil {
 		if len(tx.Replaces) == len(ledger.ID{}) && (old == nil || ledger.ID(tx.Replaces) != old.sealed.Identity.ID) {
 			_, _, _ = c.end(r.Context(), ledger.ID(tx.Replaces)) // what goes wrong is logged
@@ -269,7 +273,11 @@ func ceiling(id *idp.IDToken) (end time.Time, ok bool) {
 
 // newLogin lets the application see the session before anybody else does, and seals it.
 func (c *Client) newLogin(r *http.Request, tx *login.Transaction, s *Session, tokens *cookie.Tokens) (*Session, error) {
-	if old, err := c.load(r); err == nil && old.Subject == s.Subject && old.Issuer == s.Issuer {
+	old, err := c.load(r)
+	if err != nil && !errors.Is(err, ErrNoSession) {
+		return nil, err
+	}
+	if old != nil && !isOther(old, s) {
 		if kept, err := old.secrets(); err == nil {
 			maps.Copy(tokens.Values, kept.Values) // values survive a new login of the same user, never of another (S38)
 		}
@@ -279,7 +287,7 @@ func (c *Client) newLogin(r *http.Request, tx *login.Transaction, s *Session, to
 		mark, _ := json.Marshal(login.Again{Page: tx.Again, At: s.CreatedAt.Unix()}) // always encodes
 		tokens.Values[againKey] = mark
 	}
-	s, err := c.draft(s.sealed, tokens, false, func(draft *Session) error {
+	s, err = c.draft(s.sealed, tokens, false, func(draft *Session) error {
 		if err := c.beforeSave(r.Context())(draft); err != nil {
 			return refuse("login_denied", err)
 		}

@@ -2,6 +2,7 @@ package oidcauth
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -153,7 +154,10 @@ func (c *Client) answerOffer(w http.ResponseWriter, r *http.Request, payload []b
 	owner := min(len(payload), len(cookie.Identity{}.ID))
 	target := c.returnTo.Resolve(string(payload[owner:])) // checked again (BCP-01)
 	s, err := c.offered(r, payload[:owner])
-	old, _ := c.open(r)
+	old, oldErr := c.present(r)
+	if err != nil && !errors.Is(err, ErrNoSession) || oldErr != nil {
+		return cmp.Or(oldErr, err) // the store may tell another time
+	}
 	if err == nil && !keep && r.Method == http.MethodGet && isOther(old, s) {
 		c.askForSwitch(w, id, old, s)
 		return nil

@@ -99,7 +99,7 @@ func (a *attempt) run() (result ledger.Result[*granted]) {
 	}
 	e, answered := errors.AsType[*idp.Error](err)
 	switch {
-	case errors.Is(err, errOver):
+	case errors.Is(err, errOver), errors.Is(err, ErrNoSession):
 		result.Dead = true
 	case errors.Is(err, cookie.ErrTooLarge):
 		result.Err = refuse("session_too_large", err)
@@ -165,6 +165,7 @@ func (a *attempt) refresh() (*granted, error) {
 		return nil, err
 	}
 	kept := *g // but for what is spent (RFT-02)
+	kept.kept = false
 	kept.Refresh = cmp.Or(t.RefreshToken, g.Refresh)
 	if err != nil {
 		return &kept, err

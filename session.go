@@ -92,6 +92,9 @@ func NewSession(claims map[string]any) *Session {
 	}
 }
 
+// unwritten says whether s has tokens that are nowhere but in this process.
+func (s *Session) unwritten() bool { return s.unsaved && !s.kept }
+
 // secrets opens what is sealed beside the identity. It is done once, and only for those who ask.
 func (s *Session) secrets() (*cookie.Tokens, error) {
 	if s == nil || s.payload == nil {
@@ -264,6 +267,15 @@ func (c *Client) open(r *http.Request) (*Session, error) {
 		return nil, ErrNoSession
 	}
 	return c.newSession(sealed), nil
+}
+
+// present is the session that the browser has, which is about to be replaced, or nil. The error is that nobody can tell.
+func (c *Client) present(r *http.Request) (*Session, error) {
+	s, err := c.open(r)
+	if errors.Is(err, ErrNoSession) {
+		err = nil
+	}
+	return s, err
 }
 
 // alive says whether a session is still one. One from the future is forged or of a broken clock; processes may be a little

@@ -158,7 +158,7 @@ func (a *attempt) keep(next *granted) (*granted, error) {
 		return &saved, nil
 	case errors.Is(err, ErrNoSession): // it was ended by another process
 		a.revoke(a.ctx, next.Refresh)
-		return nil, over(err)
+		return nil, err
 	case errors.Is(err, errConflict):
 		if theirs := a.theirs(); theirs != nil {
 			return theirs, nil
@@ -196,22 +196,23 @@ func (a *attempt) forget() {
 	}
 }
 
-// roll extends the idle time of a session in the store, beside the request: its answer does not depend on it. Who was
-// faster, or has logged out, wins.
+// roll extends the idle time of a session in the store, beside the request: its answer does not depend on it. Whoever has
+// done so before, or has logged out, wins.
 func (c *Client) roll(ctx context.Context, s *Session) {
 	id := s.sealed.Identity.ID
 	if _, busy := c.rolling.LoadOrStore(id, nil); busy {
 		return
 	}
-	next, detached := c.rolled(s), context.WithoutCancel(ctx)
+	detached := context.WithoutCancel(ctx)
 	c.background(func() {
-		defer func() {
-			c.rolling.Delete(id)
-			if p := recover(); p != nil { // of the store: no handler is around that the server would recover
-				c.log(detached, slog.LevelError, "the session store panicked", fmt.Errorf("%T", p))
+		defer c.rolling.Delete(id)
+		_, err := c.update(detached, s, func(s *Session) (*Session, error) {
+			if !s.unwritten() && !s.sealed.Stale && !s.sealed.Identity.Due(c.opts.IdleTimeout) {
+				return nil, errConflict
 			}
-		}()
-		if _, err := c.save(detached, next); err != nil && !errors.Is(err, errConflict) {
+			return c.rolled(s), nil
+		})
+		if err != nil && !errors.Is(err, errConflict) && !errors.Is(err, ErrNoSession) {
 			c.log(detached, slog.LevelWarn, "session not extended", err)
 		}
 	})

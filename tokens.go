@@ -191,8 +191,8 @@ func (h *holder) get(ctx context.Context, s *Session, refused string) (*cookie.A
 	}
 	state, err := c.ledger.Do(ctx, s.sealed.Identity.ID, ask)
 	switch {
-	case errors.Is(err, ledger.ErrEnded):
-		return nil, ErrNoSession
+	case errors.Is(err, ledger.ErrEnded), errors.Is(err, ErrNoSession):
+		return nil, ErrNoSession // the cookie stays: it may be that of a new login
 	case errors.Is(err, errOver):
 		_ = h.visit.set(nil, cleared) // once the header is out the cookie stays, and this process takes it no more
 		return nil, err

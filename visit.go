@@ -232,7 +232,7 @@ func (c *Client) settle(h http.Header, r *http.Request, s *Session, own uint64, 
 		return
 	}
 	if s != nil && fate != saved && c.store != nil {
-		c.settleStored(h, r, s, own)
+		c.settleStored(h, r, s, own, fate)
 		return
 	}
 	if s != nil && fate == rolls && slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {
@@ -258,12 +258,12 @@ func (c *Client) settle(h http.Header, r *http.Request, s *Session, own uint64, 
 }
 
 // settleStored saves in the store what is due, beside the request. A cookie is set only if an older secret made it.
-func (c *Client) settleStored(h http.Header, r *http.Request, s *Session, own uint64) {
+func (c *Client) settleStored(h http.Header, r *http.Request, s *Session, own uint64, fate fate) {
 	s, err := c.newest(r.Context(), s, own)
 	if err != nil {
 		return
 	}
-	if s.unsaved && !s.kept || c.rollDue(r, &s.sealed) {
+	if s.unwritten() || fate != adopts && c.rollDue(r, &s.sealed) {
 		c.roll(r.Context(), s)
 	}
 	if _, stale, ok := c.cookies.Sessions.Ticket(r.Header); ok && stale && !slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {

@@ -44,43 +44,54 @@ func (g *Guarded) Get(ctx context.Context, key string) (data []byte, version int
 	if err := g.paused(); err != nil {
 		return nil, 0, false, err
 	}
-	timed, cancel := context.WithTimeout(ctx, g.timeout)
-	defer cancel()
-	data, version, ok, err = g.store.Get(timed, key)
-	if err = g.failure(ctx, err); err != nil {
-		data, version, ok = nil, 0, false
-	}
+	err = g.call(ctx, func(ctx context.Context) (err error) {
+		data, version, ok, err = g.store.Get(ctx, key)
+		return err
+	})
 	g.note(ctx, err)
-	return data, version, ok, err
+	if err != nil {
+		return nil, 0, false, err
+	}
+	return data, version, ok, nil
 }
 
 // Set is [Store].Set.
 func (g *Guarded) Set(
 	ctx context.Context, key string, data []byte, expires time.Time, old int64, tags []string,
-) (int64, error) {
-	timed, cancel := context.WithTimeout(ctx, g.timeout)
-	defer cancel()
-	version, err := g.store.Set(timed, key, data, expires, old, tags)
-	return version, g.failure(ctx, err)
+) (version int64, err error) {
+	err = g.call(ctx, func(ctx context.Context) (err error) {
+		version, err = g.store.Set(ctx, key, data, expires, old, tags)
+		return err
+	})
+	return version, err
 }
 
 // Delete is [Store].Delete.
 func (g *Guarded) Delete(ctx context.Context, key string) error {
-	timed, cancel := context.WithTimeout(ctx, g.timeout)
-	defer cancel()
-	return g.failure(ctx, g.store.Delete(timed, key))
+	return g.call(ctx, func(ctx context.Context) error { return g.store.Delete(ctx, key) })
 }
 
-// failure says whose fault err is: a request that has ended says nothing about the store.
-func (g *Guarded) failure(ctx context.Context, err error) error {
+// call makes one call, and says whose fault an error is: only a request that was given up says nothing about the store. A
+// store that panics must not take refreshed tokens, or the program, along.
+func (g *Guarded) call(ctx context.Context, do func(context.Context) error) (err error) {
+	timed, cancel := context.WithTimeout(ctx, g.timeout)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: it panicked with a %T", ErrUnavailable, p)
+		}
+	}()
+	err = do(timed)
 	switch {
 	case err == nil:
 		return nil
-	case ctx.Err() != nil:
+	case gaveUp(ctx):
 		return fmt.Errorf("session store: %w", context.Cause(ctx))
 	}
 	return fmt.Errorf("%w: %w", ErrUnavailable, err)
 }
+
+func gaveUp(ctx context.Context) bool { return errors.Is(ctx.Err(), context.Canceled) }
 
 func (g *Guarded) paused() error {
 	g.mu.Lock()
@@ -92,7 +103,7 @@ func (g *Guarded) paused() error {
 }
 
 func (g *Guarded) note(ctx context.Context, err error) {
-	if ctx.Err() != nil {
+	if gaveUp(ctx) {
 		return
 	}
 	g.mu.Lock()

@@ -14,13 +14,17 @@ var errDown = errors.New("connection refused")
 
 // A fake store fails with err, or hangs until its context ends, and counts its calls.
 type fake struct {
-	err   error
-	hangs bool
-	calls int
+	err    error
+	hangs  bool
+	panics bool
+	calls  int
 }
 
 func (f *fake) call(ctx context.Context) error {
 	f.calls++
+	if f.panics {
+		panic("a store's own mistake")
+	}
 	if f.hangs {
 		<-ctx.Done()
 		return ctx.Err()
@@ -76,11 +80,19 @@ func TestCallsEnd(t *testing.T) {
 			if took := time.Since(start); took != 3*time.Second {
 				t.Errorf("%s hung for %v", name, took)
 			}
-			gone, cancel := context.WithTimeout(ctx, time.Second)
-			defer cancel()
+			gone, cancel := context.WithCancel(ctx)
+			time.AfterFunc(time.Second, cancel)
 			err := call(gone, storage.Guard(&fake{hangs: true}, 3*time.Second))
-			if errors.Is(err, storage.ErrUnavailable) || !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("%s of a request that has ended: %v", name, err)
+			if errors.Is(err, storage.ErrUnavailable) || !errors.Is(err, context.Canceled) {
+				t.Errorf("%s of a request that was given up: %v", name, err)
+			}
+			hurried, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			if err := call(hurried, storage.Guard(&fake{hangs: true}, 3*time.Second)); !errors.Is(err, storage.ErrUnavailable) {
+				t.Errorf("%s of a request with a deadline: %v", name, err)
+			}
+			if err := call(ctx, storage.Guard(&fake{panics: true}, time.Second)); !errors.Is(err, storage.ErrUnavailable) {
+				t.Errorf("%s of a store that panics: %v", name, err)
 			}
 		})
 	}
