@@ -1,6 +1,7 @@
 package oidcauth_test
 
 import (
+	"errors"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -378,6 +379,15 @@ func troubles() map[string]func(t *testing.T) string {
 		"`session_too_large`": func(t *testing.T) string {
 			a := newApp(t)
 			a.op.SetUser(oidcauthtest.User{Subject: "alice", Claims: map[string]any{"groups": incompressible(40_000)}})
+			r := a.browser.Get("/auth/login")
+			return r.Body + "\n" + a.logs.String()
+		},
+		"`store_unavailable`": func(t *testing.T) string {
+			a := newApp(t, func(o *oidcauth.Options) {
+				faults := oidcauthtest.NewFaultyStore(t, oidcauth.NewMemoryStore(0))
+				faults.Fail(errors.New("connection refused"))
+				o.Store = faults.Store()
+			})
 			r := a.browser.Get("/auth/login")
 			return r.Body + "\n" + a.logs.String()
 		},
