@@ -1,0 +1,76 @@
+package redisstore_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func TestCheckSaysWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	fit := []string{"--appendonly", "yes", "--maxmemory-policy", "noeviction"}
+	with := func(args ...string) []string { return append(fit[:4:4], args...) }
+	for name, tt := range map[string]struct {
+		args []string
+		want []string // none is no error
+	}{
+		"a fit server":         {fit, nil},
+		"as Redis comes":       {nil, []string{"appendonly is no"}},
+		"evicts what is old":   {with("--maxmemory-policy", "allkeys-lru"), []string{"maxmemory-policy is allkeys-lru", "set noeviction"}}, // S20
+		"evicts what expires":  {with("--maxmemory-policy", "volatile-ttl"), []string{"volatile-ttl"}},
+		"both":                 {[]string{"--maxmemory-policy", "volatile-lru"}, []string{"volatile-lru", "appendonly"}},
+		"is full":              {with("--maxmemory", "1"), []string{"OOM"}},
+		"without scripts":      {with("--rename-command", "EVALSHA", ""), []string{"unknown command"}},
+		"without INFO":         {with("--rename-command", "INFO", "", "--maxmemory-policy", "allkeys-lru"), nil},
+		"with a password":      {with("--requirepass", "word"), []string{"NOAUTH"}},
+		"refuses what is Lua":  {with(strings.Fields("--user default on nopass ~* +@all -evalsha")...), []string{"NOPERM"}},
+		"has rights we listed": {with(strings.Fields(listedRights)...), nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			client := startServer(t, tt.args...).client()
+			err := newStore(t, client).Check(t.Context())
+			if (err != nil) != (tt.want != nil) {
+				t.Fatalf("%v, want %q", err, tt.want)
+			}
+			for _, want := range tt.want {
+				if !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "redisstore: check: ") {
+					t.Errorf("%v, want %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+// listedRights are those that the package comment lists; PING and CLIENT are the test's and go-redis's.
+const listedRights = "--user default on nopass ~oidcauth:* +evalsha +eval +get +getrange +set +del +time +pttl +pexpire +zadd" +
+	" +zrangebyscore +zremrangebyscore +info +ping +hello +client"
+
+func TestCheckAsksEachMaster(t *testing.T) {
+	t.Parallel()
+	nodes := startCluster(t)
+	must(t, nodes[2].client().ConfigSet(t.Context(), "maxmemory-policy", "allkeys-lfu").Err())
+	err := newStore(t, nodes.client(t)).Check(t.Context())
+	if err == nil || strings.Count(err.Error(), "allkeys-lfu") != 1 || strings.Count(err.Error(), "appendonly") != 1 {
+		t.Errorf("%v, want each fault once", err)
+	}
+	for i, n := range nodes {
+		keys, err := n.client().Keys(t.Context(), "*").Result()
+		must(t, err)
+		for _, key := range keys {
+			if !strings.HasPrefix(key, "oidcauth:tag:") { // which expires within two minutes
+				t.Errorf("Check left %q on node %d", key, i)
+			}
+		}
+	}
+}
+
+func TestCheckOfNoServer(t *testing.T) {
+	t.Parallel()
+	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", MaxRetries: -1, DialerRetries: 1})
+	t.Cleanup(func() { _ = client.Close() })
+	if err := newStore(t, client).Check(t.Context()); err == nil || !strings.Contains(err.Error(), "127.0.0.1:1") {
+		t.Errorf("%v, want the address of nobody", err)
+	}
+}
