@@ -22,7 +22,10 @@ var codeFence = regexp.MustCompile("(?ms)^```(go|js)\n(.*?)^```$")
 
 // docSources are where the code of the pages is compiled and run.
 var docSources = map[string][]string{
-	"go": {"docs_test.go", "examples/api/main.go", "examples/proxy/main.go"},
+	"go": {
+		"docs_test.go", "examples/api/main.go", "examples/proxy/main.go", "examples/redis/app.go", "examples/ownstore/store.go",
+		"examples/ownstore/main_test.go",
+	},
 	"js": {"e2e/proxy_test.go", "examples/proxy/app.js"},
 }
 
