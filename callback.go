@@ -67,14 +67,16 @@ func (c *Client) completeLogin(
 		caching.Redirect(w, r, target)
 		return nil
 	}
-	old, err := c.present(r)
+	old, err := c.present(r.WithContext(context.WithoutCancel(r.Context()))) // as finishLogin: others may wait for s
 	if err != nil {
-		_, _ = c.retire(r.Context(), s) // what goes wrong is logged
+		if first {
+			_, _ = c.retire(r.Context(), s) // what goes wrong is logged
+		}
 		return err
 	}
 	if tx.Elsewhere && (c.callbackIsBlind() || isOther(old, s)) {
 		err := c.offer(w, r, s, target)
-		if err != nil {
+		if err != nil && first {
 			_, _ = c.retire(r.Context(), s) // what goes wrong is logged
 		}
 		return err

@@ -124,8 +124,9 @@ func (a *attempt) answered(e *idp.Error) ledger.Result[*granted] {
 	err, g := providerError(e), a.state.Tokens
 	switch e.Kind() {
 	case idp.Ended:
-		if theirs := a.theirs(); theirs != nil {
-			return ledger.Result[*granted]{Tokens: theirs, Changed: true}
+		theirs, lookErr := a.lost()
+		if theirs != nil || lookErr != nil {
+			return ledger.Result[*granted]{Tokens: theirs, Changed: theirs != nil, Err: lookErr, Outage: lookErr != nil}
 		}
 		if a.want.own {
 			return ledger.Result[*granted]{Dead: true, Err: over(err)}

@@ -160,7 +160,7 @@ func (a *attempt) keep(next *granted) (*granted, error) {
 		a.revoke(a.ctx, next.Refresh)
 		return nil, err
 	case errors.Is(err, errConflict):
-		if theirs := a.theirs(); theirs != nil {
+		if theirs, err := a.theirs(); err == nil && theirs != nil {
 			return theirs, nil
 		}
 	}
@@ -168,22 +168,36 @@ func (a *attempt) keep(next *granted) (*granted, error) {
 	return next, nil
 }
 
-// theirs are the tokens that another process has got for the session meanwhile, or nil (lesson 5).
-func (a *attempt) theirs() *granted {
+// theirs are the tokens that another process has got for the session meanwhile, or nil (lesson 5). The error is that the
+// store cannot say.
+func (a *attempt) theirs() (*granted, error) {
 	if a.store == nil {
-		return nil
+		return nil, nil
 	}
 	s, err := a.fetch(a.ctx, a.session.sealed.Identity.ID)
-	if err != nil || s.sealed.Identity.Generation <= a.state.Generation {
-		return nil
+	if errors.Is(err, ErrNoSession) || err == nil && s.sealed.Identity.Generation <= a.state.Generation {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	t, err := s.secrets()
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	g := &granted{Tokens: *t, kept: true}
 	g.Values = nil
-	return g
+	return g, nil
+}
+
+// lost says what it means that the refresh token is none any more: another process may have been faster, and be about to
+// save what it got.
+func (a *attempt) lost() (theirs *granted, err error) {
+	if theirs, err = a.theirs(); theirs == nil && err == nil && a.store != nil {
+		time.Sleep(time.Second)
+		theirs, err = a.theirs()
+	}
+	return theirs, err
 }
 
 // forget deletes a session that the provider has ended.

@@ -245,6 +245,10 @@ func TestHooksOfALoginInAStore(t *testing.T) {
 			w.WriteHeader(http.StatusOK)
 			return p.UpdateSession(w, r, set("cart", "late"))
 		}, "alice late"},
+		{"it asks for another token", func(p *process, w http.ResponseWriter, r *http.Request) error {
+			_, err := p.AccessToken(w, r, &oidcauth.TokenOptions{ForceRefresh: true})
+			return err
+		}, "alice seen"},
 		{"it fails", func(*process, http.ResponseWriter, *http.Request) error { return errors.New("not today") }, ""},
 		{"it logs out", func(p *process, w http.ResponseWriter, r *http.Request) error { return p.Logout(w, r, nil) }, ""},
 		{"it saves a value and fails", func(p *process, w http.ResponseWriter, r *http.Request) error {

@@ -364,3 +364,26 @@ func TestAnOutageIsToldWithoutNames(t *testing.T) {
 		}
 	})
 }
+
+// A slow visitor must not stop everybody else: a request whose time was up before it asked says nothing about the store.
+func TestRequestsWhoseTimeIsUpAreNoFailureOfTheStore(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcess(t)
+		cookie := p.login()
+		for range 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			r := httptest.NewRequestWithContext(ctx, "GET", "/", http.NoBody)
+			r.Header.Set("Cookie", cookie)
+			time.Sleep(2 * time.Second) // as long as it takes to read its body
+			if _, err := p.GetSession(r); err == nil || errors.Is(err, oidcauth.ErrNoSession) {
+				t.Errorf("%v", err)
+			}
+		}
+		if resp := p.get("/account", cookie); resp.StatusCode != http.StatusOK {
+			t.Errorf("the next visitor gets %d", resp.StatusCode)
+		}
+		p.settle(t)
+	})
+}

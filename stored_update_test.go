@@ -321,3 +321,47 @@ func TestAStoreThatAlwaysConflictsIsDown(t *testing.T) {
 	}
 	p.settle(t)
 }
+
+// S02, S03: values and tokens in one request, in any order and place, before and after the header, end up in the store.
+func TestValuesAndTokensInOneRequest(t *testing.T) {
+	t.Parallel()
+	update := func(g *rig, w http.ResponseWriter, r *http.Request) error {
+		return g.UpdateSession(w, r, set("cart", "full"))
+	}
+	token := func(g *rig, w http.ResponseWriter, r *http.Request) error {
+		_, err := g.AccessToken(w, r, &oidcauth.TokenOptions{ForceRefresh: true})
+		return err
+	}
+	begin := func(_ *rig, w http.ResponseWriter, _ *http.Request) error { w.WriteHeader(http.StatusOK); return nil }
+	for name, steps := range map[string][]step{
+		"the value first": {update, token}, "the token first": {token, update}, "the value between": {token, update, token},
+		"after the header": {begin, update, token}, "around the header": {token, begin, update, token},
+	} {
+		for _, way := range []string{"below Wrap", "below a guard", "bare"} {
+			t.Run(name+" "+way, func(t *testing.T) {
+				t.Parallel()
+				synctest.Test(t, func(t *testing.T) {
+					p := newProcess(t)
+					cookie, grants := p.login(), 0
+					time.Sleep(time.Hour)
+					resp := ask(p.ways(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+						for i, step := range steps {
+							if err := step(p.rig, w, r); err != nil {
+								t.Errorf("step %d: %v", i, err)
+							}
+						}
+						grants = p.op.Grants()
+					}))[way], "GET", "/", "Cookie", cookie)
+					p.settle(t)
+					if got := p.valuesOf(cookie, "cart"); got != "cart=full " || len(resp.Cookies()) > 0 || grants == 0 {
+						t.Errorf("%s after %d grants, %d cookies", got, grants, len(resp.Cookies()))
+					}
+					q := p.another()
+					q.token("?force", cookie)
+					q.want(grants + 1)
+					q.settle(t)
+				})
+			})
+		}
+	}
+}

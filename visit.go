@@ -263,10 +263,11 @@ func (c *Client) settleStored(h http.Header, r *http.Request, s *Session, own ui
 	if err != nil {
 		return
 	}
-	if s.unwritten() || fate != adopts && c.rollDue(r, &s.sealed) {
+	due := fate != adopts && c.rollDue(r, &s.sealed)
+	if due || s.unwritten() {
 		c.roll(r.Context(), s)
 	}
-	if _, stale, ok := c.cookies.Sessions.Ticket(r.Header); ok && stale && !slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {
+	if _, stale, ok := c.cookies.Sessions.Ticket(r.Header); due && ok && stale && !slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {
 		if err := c.writeSession(h, r, s); err != nil {
 			c.log(r.Context(), slog.LevelError, "session cookie not written", err)
 		}
@@ -301,6 +302,8 @@ func (c *Client) rollDue(r *http.Request, sealed *cookie.Session) bool {
 		// long, and no longer: an application that never asks for tokens must not lose its sessions over this.
 		idle *= 2
 	}
-	due := sealed.Stale || id.Due(idle)
+	// Processes that are at different steps of changing secrets must not take turns at sealing what is in a store.
+	stale := sealed.Stale && (c.store == nil || time.Since(time.Unix(id.Seen, 0)) >= time.Minute)
+	due := stale || id.Due(idle)
 	return due && (c.opts.ShouldRoll == nil || c.opts.ShouldRoll(r))
 }

@@ -2,7 +2,8 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
+	"html/template"
 	"log"
 	"net/http"
 	"os"
@@ -35,15 +36,45 @@ func instance(addr string) error {
 	if err != nil {
 		return err
 	}
+	server := &http.Server{Addr: addr, Handler: routes(client, addr), ReadHeaderTimeout: 10 * time.Second}
+	return server.ListenAndServe()
+}
+
+// routes are three pages, which differ in what they need to know.
+func routes(client *oidcauth.Client, name string) http.Handler {
+	show := func(w http.ResponseWriter, user, text string) {
+		data := map[string]string{"Instance": name, "User": user, "Text": text, "Logout": client.LogoutURL("")}
+		_ = page.Execute(w, data) // an error means that the browser is gone
+	}
 	mux := http.NewServeMux()
+	// Who asks is all the same: Redis is not asked either.
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		fmt.Fprintf(w, `This is instance %s. <a href="/account">Who am I?</a>`, addr)
+		show(w, "", "This page is for everybody.")
 	})
+	// It would be nice to know who asks.
+	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, r *http.Request) {
+		switch s, err := client.GetSession(r); {
+		case err == nil:
+			show(w, s.Subject, "Hello "+s.Subject+"!")
+		case errors.Is(err, oidcauth.ErrNoSession):
+			show(w, "", "Hello stranger!")
+		default: // who is signed in is no stranger because of an outage
+			show(w, "", "Hello! Who are you? Nobody can tell at the moment.")
+		}
+	})
+	// It is for those who are signed in.
 	mux.Handle("GET /account", client.RequireAuth(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, _ := oidcauth.SessionFromContext(r.Context())
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		fmt.Fprintf(w, `Instance %s says: you are %s. <a href="%s">Sign out</a>`, addr, s.Subject, client.LogoutURL(""))
+		show(w, s.Subject, "You are "+s.Subject+".")
 	})))
-	return http.ListenAndServe(addr, client.Wrap(mux))
+	return client.Wrap(mux)
 }
+
+var page = template.Must(template.New("").Parse(`<!doctype html>
+<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Two instances</title>
+<body style="font: 1rem/1.5 system-ui; max-width: 30rem; margin: 2rem auto; padding: 0 1rem">
+<h1>{{.Text}}</h1>
+<p>This is instance {{.Instance}}. Reload, and it is the other one.</p>
+<p><a href="/">For everybody</a> · <a href="/hello">Hello</a> · <a href="/account">Your account</a>
+{{with .User}} · <a href="{{$.Logout}}">Sign out</a>{{end}}</p>
+`))

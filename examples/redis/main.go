@@ -1,15 +1,16 @@
-// Redis is two instances of one application behind a proxy, with the sessions in Redis. Any of them may be killed at any
-// time, Redis too, and nobody is signed out:
+// Redis is a web application that runs as two processes behind a proxy which sends requests to them by turns. Its sessions
+// are in Redis, so that it does not matter which of them answers, nor whether one is killed. It starts all that it needs on
+// this machine, Redis too if there is a redis-server and REDIS_ADDR names no other:
 //
-//	cd examples/redis
-//	go run .
+//	go run ./examples/redis
 //
-// It starts a provider to sign in at, and a redis-server unless REDIS_ADDR names one. What one instance does is in
-// app.go.
+// Sign in, kill a process (kill -9), and reload. What was killed is started again after three seconds. The application is
+// in app.go.
 package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,7 +23,6 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -32,47 +32,138 @@ import (
 )
 
 func main() {
+	if addr := os.Getenv("INSTANCE"); addr != "" { // one of the processes that run has started
+		log.Fatal("redis: ", instance(addr))
+	}
 	addr := flag.String("addr", "127.0.0.1:3000", "`address` to listen on, of this machine")
-	pause := flag.Duration("pause", 3*time.Second, "after which a process that was killed is started again")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	var err error
-	if name := os.Getenv("INSTANCE"); name != "" {
-		err = serveInstance(ctx, name)
-	} else {
-		err = run(ctx, *addr, *pause, os.Stdout)
-	}
-	if err != nil {
+	if err := run(ctx, *addr, os.Stdout); err != nil {
 		log.Fatal("redis: ", err)
 	}
 }
 
-// run serves the application on addr until ctx ends, with processes of its own.
-func run(ctx context.Context, addr string, pause time.Duration, out io.Writer) error {
+// run serves the application on addr until ctx ends.
+func run(ctx context.Context, addr string, out io.Writer) error {
 	listener, err := net.Listen("tcp4", addr)
 	if err != nil {
 		return fmt.Errorf("%w; choose another port with -addr 127.0.0.1:0", err)
 	}
 	defer listener.Close()
 	baseURL := "http://" + listener.Addr().String()
-
 	// A provider where anybody signs in as anybody: only for trying things out, and only on this machine.
 	provider, err := devprovider.Listen(devprovider.Options{BaseURL: baseURL})
 	if err != nil {
 		return err
 	}
 	defer provider.Close()
+	dir, err := os.MkdirTemp("", "redis-*")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
 
-	processes := &processes{ctx: ctx, pause: pause, out: out}
-	defer processes.wait()
-	redisAddr := os.Getenv("REDIS_ADDR")
-	if redisAddr == "" {
-		dir, err := os.MkdirTemp("", "redis-example-")
-		if err != nil {
-			return err
+	var processes sync.WaitGroup
+	defer processes.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	start := func(name string, command func(context.Context) *exec.Cmd) {
+		processes.Go(func() { keep(ctx, out, name, command) })
+	}
+	redis := os.Getenv("REDIS_ADDR")
+	if redis == "" {
+		if _, err := exec.LookPath("redis-server"); err != nil {
+			return fmt.Errorf("%w; install it, or name a Redis with REDIS_ADDR", err)
 		}
-		defer os.RemoveAll(dir)
+		redis = freeAddr()
+		start("Redis", func(ctx context.Context) *exec.Cmd { return redisServer(ctx, redis, dir) })
+	}
+	env := environment(provider, baseURL, redis)
+	addrs := []string{freeAddr(), freeAddr()}
+	for _, addr := range addrs {
+		start("instance "+addr, func(ctx context.Context) *exec.Cmd { return startInstance(ctx, env, addr) })
+	}
+	fmt.Fprintf(out, "Open %s\n", baseURL)
+	server := &http.Server{Handler: roundRobin(addrs), ReadHeaderTimeout: 10 * time.Second}
+	context.AfterFunc(ctx, func() { _ = server.Close() })
+	if err := server.Serve(listener); ctx.Err() == nil {
+		return err
 	}
 	return nil
+}
+
+// keep runs a process until ctx ends, and starts it again three seconds after it was killed.
+func keep(ctx context.Context, out io.Writer, name string, command func(context.Context) *exec.Cmd) {
+	for ctx.Err() == nil {
+		cmd := command(ctx)
+		err := cmd.Start()
+		if err == nil {
+			fmt.Fprintf(out, "%s is process %d\n", name, cmd.Process.Pid)
+			err = cmd.Wait()
+		}
+		if ctx.Err() == nil {
+			fmt.Fprintf(out, "%s has ended: %v\n", name, err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(3 * time.Second):
+		}
+	}
+}
+
+// redisServer is a Redis that forgets nothing that it has acknowledged.
+func redisServer(ctx context.Context, addr, dir string) *exec.Cmd {
+	_, port, _ := net.SplitHostPort(addr)
+	return exec.CommandContext(ctx, "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "",
+		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
+}
+
+// environment is what the instances have in common.
+func environment(provider *devprovider.Provider, baseURL, redis string) []string {
+	o := provider.Options()
+	return append(os.Environ(), "OIDC_ISSUER="+o.Issuer, "OIDC_CLIENT_ID="+o.ClientID, "OIDC_CLIENT_SECRET="+o.ClientSecret,
+		"APP_BASE_URL="+baseURL, "SESSION_SECRET="+rand.Text()+rand.Text(), "REDIS_ADDR="+redis)
+}
+
+// startInstance is this program once more, as an instance of the application.
+func startInstance(ctx context.Context, env []string, addr string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0])
+	cmd.Env = append(env[:len(env):len(env)], "INSTANCE="+addr)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// roundRobin sends requests to the instances by turns, and on to the next one if one does not take them.
+func roundRobin(addrs []string) http.Handler {
+	var turn atomic.Uint64
+	dialer := &net.Dialer{}
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
+		var errs error
+		for range addrs {
+			conn, err := dialer.DialContext(ctx, network, addrs[turn.Add(1)%uint64(len(addrs))])
+			if err == nil {
+				return conn, nil
+			}
+			errs = errors.Join(errs, err)
+		}
+		return nil, errs
+	}
+	return &httputil.ReverseProxy{
+		Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}, // a connection for each request
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "http", Host: "instances"})
+			r.Out.Host = r.In.Host
+		},
+	}
+}
+
+// freeAddr is an address on which nobody listens now.
+func freeAddr() string {
+	listener, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
 }

@@ -44,11 +44,15 @@ func (g *Guarded) Get(ctx context.Context, key string) (data []byte, version int
 	if err := g.paused(); err != nil {
 		return nil, 0, false, err
 	}
+	began := time.Now()
 	err = g.call(ctx, func(ctx context.Context) (err error) {
 		data, version, ok, err = g.store.Get(ctx, key)
 		return err
 	})
-	g.note(ctx, err)
+	// A request whose time is up says little about a store that has hardly been waited for.
+	if err == nil || ctx.Err() == nil || !gaveUp(ctx) && time.Since(began) >= g.timeout/2 {
+		g.note(err)
+	}
 	if err != nil {
 		return nil, 0, false, err
 	}
@@ -81,7 +85,9 @@ func (g *Guarded) call(ctx context.Context, do func(context.Context) error) (err
 			err = fmt.Errorf("%w: it panicked with a %T", ErrUnavailable, p)
 		}
 	}()
-	err = do(timed)
+	if err = ctx.Err(); err == nil {
+		err = do(timed)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -102,10 +108,7 @@ func (g *Guarded) paused() error {
 	return nil
 }
 
-func (g *Guarded) note(ctx context.Context, err error) {
-	if gaveUp(ctx) {
-		return
-	}
+func (g *Guarded) note(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if err == nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A session has the size of the reference session of performance.md, and some tags. "go-redis" is what that takes for the
-// same bytes.
+// A session has the size of the reference session of performance.md, and some tags. "go-redis" is what that takes for
+// the same bytes.
 func BenchmarkStore(b *testing.B) {
 	addr := startServer(b).addr()
 	data, tags := bytes.Repeat([]byte{'x'}, 1300), []string{name(2), name(3)}

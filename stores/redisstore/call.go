@@ -14,8 +14,8 @@ func (s *Store) process(ctx context.Context, cmd redis.Cmder) error {
 
 // await returns when do does, or when ctx ends: then do is left to itself, and nothing that it uses may be touched.
 //
-// go-redis gives the deadline of ctx to the connection if ContextTimeoutEnabled says so, and nothing else has to be done.
-// But a context that is cancelled does not wake it while it reads, and without that option neither does a deadline. That
+// go-redis gives the deadline of ctx to the connection if ContextTimeoutEnabled says so, and that will do. But a
+// context that is cancelled does not wake it while it reads, and without that option neither does a deadline. That
 // takes a goroutine, which costs the same as a third of a Get.
 func (s *Store) await(ctx context.Context, do func() error) error {
 	if err := ctx.Err(); err != nil {
@@ -62,5 +62,8 @@ func (e *storeError) Unwrap() error { return e.err }
 func failure(doing string, err error) error {
 	text, _, _ := strings.Cut(err.Error(), ", with args")
 	text, _, _ = strings.Cut(text, `"`)
+	if redis.HasErrorPrefix(err, "CROSSSLOT") || redis.HasErrorPrefix(err, "MOVED") {
+		text += ": for a cluster use redis.NewClusterClient"
+	}
 	return &storeError{"redisstore: " + doing + ": " + strings.TrimSpace(text), err}
 }

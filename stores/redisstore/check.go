@@ -15,7 +15,8 @@ import (
 
 // Check looks for what makes a server unfit for sessions, and returns nil or an error that names all of it with its
 // remedy. It stores a value for a moment, reads it and deletes it, which a replica, a server without scripts and a user
-// without the rights refuse. Then it asks each master with INFO, if that is allowed, for maxmemory-policy and appendonly.
+// without the rights refuse. Then it asks each master with INFO, if that is allowed, for maxmemory-policy and
+// appendonly.
 //
 // Call it when the application starts, and log or stop, as you like: a service that keeps writes by other means than an
 // append-only file may still say that it has none.
@@ -27,7 +28,7 @@ func (s *Store) Check(ctx context.Context) error {
 	var found []string
 	err := s.forEachMaster(ctx, func(ctx context.Context, c *redis.Client) error {
 		text, err := c.Info(ctx).Result()
-		if e := redis.Error(nil); errors.As(err, &e) {
+		if refused := redis.Error(nil); errors.As(err, &refused) {
 			return nil // it is not allowed
 		}
 		mu.Lock()

@@ -9,7 +9,8 @@ import (
 
 func TestCheckSaysWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	fit := []string{"--appendonly", "yes", "--maxmemory-policy", "noeviction"}
+	const policy = "--maxmemory-policy"
+	fit := []string{"--appendonly", "yes", policy, "noeviction"}
 	with := func(args ...string) []string { return append(fit[:4:4], args...) }
 	for name, tt := range map[string]struct {
 		args []string
@@ -17,14 +18,14 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 	}{
 		"a fit server":         {fit, nil},
 		"as Redis comes":       {nil, []string{"appendonly is no"}},
-		"evicts what is old":   {with("--maxmemory-policy", "allkeys-lru"), []string{"maxmemory-policy is allkeys-lru", "set noeviction"}}, // S20
-		"evicts what expires":  {with("--maxmemory-policy", "volatile-ttl"), []string{"volatile-ttl"}},
-		"both":                 {[]string{"--maxmemory-policy", "volatile-lru"}, []string{"volatile-lru", "appendonly"}},
+		"evicts the old":       {with(policy, "allkeys-lru"), []string{"allkeys-lru", "set noeviction"}}, // S20
+		"evicts what expires":  {with(policy, "volatile-ttl"), []string{"volatile-ttl"}},
+		"evicts, keeps no log": {[]string{policy, "volatile-lru"}, []string{"volatile-lru", "appendonly"}},
 		"is full":              {with("--maxmemory", "1"), []string{"OOM"}},
 		"without scripts":      {with("--rename-command", "EVALSHA", ""), []string{"unknown command"}},
-		"without INFO":         {with("--rename-command", "INFO", "", "--maxmemory-policy", "allkeys-lru"), nil},
+		"without INFO":         {with("--rename-command", "INFO", "", policy, "allkeys-lru"), nil},
 		"with a password":      {with("--requirepass", "word"), []string{"NOAUTH"}},
-		"refuses what is Lua":  {with(strings.Fields("--user default on nopass ~* +@all -evalsha")...), []string{"NOPERM"}},
+		"refuses scripts":      {with(strings.Fields("--user default on nopass ~* -@all +ping")...), []string{"NOPERM"}},
 		"has rights we listed": {with(strings.Fields(listedRights)...), nil},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -44,8 +45,8 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 }
 
 // listedRights are those that the package comment lists; PING and CLIENT are the test's and go-redis's.
-const listedRights = "--user default on nopass ~oidcauth:* +evalsha +eval +get +getrange +set +del +time +pttl +pexpire +zadd" +
-	" +zrangebyscore +zremrangebyscore +info +ping +hello +client"
+const listedRights = "--user default on nopass ~oidcauth:* +evalsha +eval +get +getrange +set +del +time +pttl" +
+	" +pexpire +zadd +zrangebyscore +zremrangebyscore +info +ping +hello +client"
 
 func TestCheckAsksEachMaster(t *testing.T) {
 	t.Parallel()
@@ -63,6 +64,15 @@ func TestCheckAsksEachMaster(t *testing.T) {
 				t.Errorf("Check left %q on node %d", key, i)
 			}
 		}
+	}
+}
+
+func TestCheckAsksForTheClientOfACluster(t *testing.T) {
+	t.Parallel()
+	nodes := startCluster(t)
+	err := newStore(t, nodes[0].client()).Check(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "use redis.NewClusterClient") {
+		t.Errorf("%v, want the client to use", err)
 	}
 }
 

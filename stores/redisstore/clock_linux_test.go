@@ -50,7 +50,8 @@ func clock(t *testing.T, ahead time.Duration) []string {
 	source, library := filepath.Join(dir, "clock.c"), filepath.Join(dir, "clock.so")
 	must(t, os.WriteFile(source, []byte(shiftedClock), 0o600))
 	shift := "-DSHIFT=" + strconv.Itoa(int(ahead/time.Second))
-	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-w", shift, "-o", library, source).CombinedOutput(); err != nil {
+	gcc := exec.Command("gcc", "-shared", "-fPIC", "-w", shift, "-o", library, source)
+	if out, err := gcc.CombinedOutput(); err != nil {
 		t.Fatalf("gcc: %v: %s", err, out)
 	}
 	return []string{"LD_PRELOAD=" + library}

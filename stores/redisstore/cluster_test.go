@@ -3,6 +3,7 @@ package redisstore_test
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -19,14 +20,15 @@ func (c cluster) nameOn(t testing.TB, node int, prefix string) string {
 	return ""
 }
 
-// A tag names its key before data can be read, or a logout by subject misses a session: where it cannot be written, there
-// is none.
+// A tag names its key before data can be read, or a logout by subject misses a session: where it cannot be written,
+// there is none.
 func TestInAClusterNoValueIsWithoutItsTag(t *testing.T) {
 	t.Parallel()
 	nodes := startCluster(t)
 	client := nodes.client(t)
 	store := newStore(t, client)
-	key, tag, other := nodes.nameOn(t, 0, "oidcauth:"), nodes.nameOn(t, 1, "oidcauth:tag:"), nodes.nameOn(t, 2, "oidcauth:tag:")
+	key := nodes.nameOn(t, 0, "oidcauth:")
+	tag, other := nodes.nameOn(t, 1, "oidcauth:tag:"), nodes.nameOn(t, 2, "oidcauth:tag:")
 	must(t, client.Set(t.Context(), "oidcauth:tag:"+tag, "something else", 0).Err())
 	version, err := store.Set(t.Context(), key, nil, inAnHour(), 0, []string{other, tag})
 	if version != 0 || !redis.HasErrorPrefix(err, "WRONGTYPE") {
@@ -36,7 +38,8 @@ func TestInAClusterNoValueIsWithoutItsTag(t *testing.T) {
 		t.Errorf("the value is there: %v, %v", ok, err)
 	}
 	nodes[1].kill()
-	if version, err := store.Set(t.Context(), key, nil, inAnHour(), 0, []string{other, tag}); version != 0 || err == nil {
+	version, err = store.Set(t.Context(), key, nil, inAnHour(), 0, []string{other, tag})
+	if version != 0 || err == nil {
 		t.Errorf("Set with a tag on a server that is down: %d, %v", version, err)
 	}
 	if _, _, ok, err := store.Get(t.Context(), key); ok || err != nil {
@@ -46,6 +49,35 @@ func TestInAClusterNoValueIsWithoutItsTag(t *testing.T) {
 	if version == 0 || err != nil {
 		t.Errorf("Set with a tag on a server that is up: %d, %v", version, err)
 	}
+}
+
+// In a cluster tags are written whether or not the Set is then refused: that may add, and must not take away.
+func TestInAClusterTagsOutliveTheirKeys(t *testing.T) {
+	t.Parallel()
+	nodes := startCluster(t)
+	client := nodes.client(t)
+	store := newStore(t, client)
+	key, tag := nodes.nameOn(t, 0, "oidcauth:"), nodes.nameOn(t, 1, "oidcauth:tag:")
+	version, err := store.Set(t.Context(), key, nil, inAnHour(), 0, []string{tag})
+	must(t, err)
+	outlives := func(when string) {
+		t.Helper()
+		life := client.PTTL(t.Context(), "oidcauth:"+key).Val()
+		score := time.UnixMilli(int64(client.ZScore(t.Context(), "oidcauth:tag:"+tag, key).Val()))
+		tagged := client.PTTL(t.Context(), "oidcauth:tag:"+tag).Val()
+		if life < 59*time.Minute || time.Until(score) < life || tagged < life {
+			t.Errorf("%s: the key lives for %v, and its tag until %v", when, life, score)
+		}
+	}
+	outlives("after a Set")
+	v, err := store.Set(t.Context(), key, nil, time.Now().Add(time.Minute), version+1, []string{tag})
+	if v != 0 || err != nil {
+		t.Errorf("a stale Set: %d, %v", v, err)
+	}
+	outlives("after a stale Set for a minute")
+	_, err = store.Set(t.Context(), key, nil, inAnHour().Add(time.Hour), version, []string{tag})
+	must(t, err)
+	outlives("after a Set for two hours")
 }
 
 // Keys that move from one node to another, as they do when a cluster grows, are asked for where they are.

@@ -23,8 +23,8 @@ func atoi(t testing.TB, s string) int {
 	return n
 }
 
-// S10: who reads the server learns nothing but names that are hashes and values that are sealed, neither of which is ours
-// to make.
+// S10: who reads the server learns nothing but names that are hashes and values that are sealed, neither of which is
+// ours to make.
 func TestADumpShowsWhatTheStoreWasGiven(t *testing.T) {
 	t.Parallel()
 	for prefix, want := range map[string]string{"": "oidcauth:", "shop:": "shop:", "{shop}": "{shop}"} {
@@ -33,7 +33,8 @@ func TestADumpShowsWhatTheStoreWasGiven(t *testing.T) {
 		must(t, err)
 		version := int64(0)
 		for range 3 {
-			version, err = store.Set(t.Context(), name(1), []byte("data"), inAnHour(), version, []string{name(2), name(3)})
+			tags := []string{name(2), name(3)}
+			version, err = store.Set(t.Context(), name(1), []byte("data"), inAnHour(), version, tags)
 			must(t, err)
 		}
 		_, err = store.Set(t.Context(), name(4), nil, inAnHour(), 0, nil)

@@ -13,11 +13,12 @@ import (
 func TestNewTakesClientsThatReadFromTheMaster(t *testing.T) {
 	t.Parallel()
 	const addr = "127.0.0.1:1" // nobody answers, and nobody is asked
+	sentinel := &redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{addr}}
 	for name, client := range map[string]redis.UniversalClient{
 		"a server":                redis.NewClient(&redis.Options{Addr: addr}),
-		"Sentinel":                redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{addr}}),
+		"Sentinel":                redis.NewFailoverClient(sentinel),
 		"a cluster":               redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{addr}}),
-		"a cluster by Sentinel":   redis.NewFailoverClusterClient(&redis.FailoverOptions{MasterName: "m", SentinelAddrs: []string{addr}}),
+		"a cluster by Sentinel":   redis.NewFailoverClusterClient(sentinel),
 		"whatever options say":    redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{addr}}),
 		"several, options say":    redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{addr, addr}}),
 		"timeouts of its own":     redis.NewClient(&redis.Options{ReadTimeout: time.Second, WriteTimeout: time.Second}),
@@ -49,10 +50,13 @@ func TestNewRefusesOtherClients(t *testing.T) {
 			"pass the *redis.Client or *redis.ClusterClient itself",
 		},
 		// S06
-		"replicas":             {redis.NewClusterClient(&cluster{ReadOnly: true}), "without ReadOnly"},
-		"the nearest node":     {redis.NewClusterClient(&cluster{RouteByLatency: true}), "RouteByLatency"},
-		"any node":             {redis.NewClusterClient(&cluster{RouteRandomly: true}), "RouteRandomly"},
-		"any node by Sentinel": {redis.NewFailoverClusterClient(&redis.FailoverOptions{RouteRandomly: true}), "RouteRandomly"},
+		"replicas":         {redis.NewClusterClient(&cluster{ReadOnly: true}), "without ReadOnly"},
+		"the nearest node": {redis.NewClusterClient(&cluster{RouteByLatency: true}), "RouteByLatency"},
+		"any node":         {redis.NewClusterClient(&cluster{RouteRandomly: true}), "RouteRandomly"},
+		"any node by Sentinel": {
+			redis.NewFailoverClusterClient(&redis.FailoverOptions{RouteRandomly: true}),
+			"RouteRandomly",
+		},
 		"a cache": {
 			redis.NewClient(&redis.Options{ClientSideCacheConfig: &redis.ClientSideCacheConfig{}}),
 			"without ClientSideCacheConfig",
@@ -66,8 +70,10 @@ func TestNewRefusesOtherClients(t *testing.T) {
 		"no WriteTimeout, a cluster": {redis.NewClusterClient(&cluster{WriteTimeout: -2}), "WriteTimeout"},
 	} {
 		store, err := redisstore.New(tt.client, redisstore.Options{})
-		if store != nil || err == nil || !strings.HasPrefix(err.Error(), "redisstore: ") || !strings.Contains(err.Error(), tt.remedy) {
-			t.Errorf("%s: %v, %v; want an error with %q", name, store, err, tt.remedy)
+		if store != nil || err == nil {
+			t.Errorf("%s: %v, %v; want an error", name, store, err)
+		} else if !strings.HasPrefix(err.Error(), "redisstore: ") || !strings.Contains(err.Error(), tt.remedy) {
+			t.Errorf("%s: %v; want an error with %q", name, err, tt.remedy)
 		}
 	}
 }

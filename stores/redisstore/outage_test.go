@@ -35,8 +35,8 @@ func calls(store *redisstore.Store) map[string]func(ctx context.Context) error {
 	}
 }
 
-// S36: whoever waits for a server that hangs is told to go when his time is up, whatever the options of the client are, and
-// what he leaves behind ends as well. Not parallel: it counts goroutines.
+// S36: whoever waits for a server that hangs is told to go when his time is up, whatever the options of the client are,
+// and what he leaves behind ends as well. Not parallel: it counts goroutines.
 func TestContextsEndCallsToAServerThatHangs(t *testing.T) {
 	server, nodes := startServer(t), startCluster(t)
 	const timeout = 1500 * time.Millisecond
@@ -72,13 +72,15 @@ func TestContextsEndCallsToAServerThatHangs(t *testing.T) {
 		s.signal(syscall.SIGCONT)
 	}
 	for _, c := range clients {
-		waitFor(t, "the server to answer again", func() bool { return newStore(t, c).Delete(t.Context(), name(1)) == nil })
+		store := newStore(t, c)
+		waitFor(t, "an answer", func() bool { return store.Delete(t.Context(), name(1)) == nil })
 	}
 }
 
 func returnsWhenItsContextEnds(t *testing.T, call func(context.Context) error, limit time.Duration) {
 	began := time.Now()
-	if err := call(within(t, 200*time.Millisecond)); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > limit {
+	err := call(within(t, 200*time.Millisecond))
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) > limit {
 		t.Errorf("deadline: %v after %v", err, time.Since(began))
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -161,7 +163,10 @@ func TestABusyServerSaysSo(t *testing.T) {
 	must(t, store.Delete(t.Context(), name(1)))
 	ended := make(chan struct{})
 	go func() { _ = server.client().Eval(t.Context(), "while true do end", nil).Err(); close(ended) }()
-	waitFor(t, "a server that is busy", func() bool { return redis.HasErrorPrefix(server.client().Ping(t.Context()).Err(), "BUSY") })
+	other := server.client()
+	waitFor(t, "a server that is busy", func() bool {
+		return redis.HasErrorPrefix(other.Ping(t.Context()).Err(), "BUSY")
+	})
 	for method, call := range calls(store) {
 		if err := call(t.Context()); !redis.HasErrorPrefix(err, "BUSY") || !strings.Contains(err.Error(), "BUSY") {
 			t.Errorf("%s: %v, want that the server is BUSY", method, err)
@@ -185,7 +190,8 @@ func TestAReplicaRefuses(t *testing.T) {
 		if method == "Get" || method == "Tagged" {
 			continue // which a server allows on replicas
 		}
-		if err := call(t.Context()); !redis.HasErrorPrefix(err, "READONLY") || !strings.Contains(err.Error(), "READONLY") {
+		err := call(t.Context())
+		if !redis.HasErrorPrefix(err, "READONLY") || !strings.Contains(err.Error(), "READONLY") {
 			t.Errorf("%s: %v, want that the server is READONLY", method, err)
 		}
 	}
@@ -334,16 +340,28 @@ func TestErrorsQuoteNothing(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestWhatOthersWroteIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	client := startServer(t).client()
 	must(t, client.Set(t.Context(), "oidcauth:"+name(1), "other", 0).Err())
 	must(t, client.Set(t.Context(), "oidcauth:tag:"+name(2), "other", 0).Err())
 	store := newStore(t, client)
-	if _, _, ok, err := store.Get(t.Context(), name(1)); ok || err == nil || !strings.Contains(err.Error(), "use another Prefix") {
-		t.Errorf("Get of what something else wrote: %v, %v", ok, err)
+	_, _, ok, err := store.Get(t.Context(), name(1))
+	if ok || err == nil || !strings.Contains(err.Error(), "use another Prefix") {
+		t.Errorf("Get: %v, %v", ok, err)
+	}
+	if version, err := store.Set(t.Context(), name(1), nil, inAnHour(), 0, nil); version != 0 || err != nil {
+		t.Errorf("Set: %d, %v", version, err)
+	}
+	if _, err := store.Tagged(t.Context(), name(2)); !redis.HasErrorPrefix(err, "WRONGTYPE") {
+		t.Errorf("Tagged: %v", err)
 	}
 	// A tag that cannot be written leaves no value without it.
-	if version, err := store.Set(t.Context(), name(3), nil, inAnHour(), 0, []string{name(2)}); version != 0 || !redis.HasErrorPrefix(err, "WRONGTYPE") {
-		t.Errorf("Set with a tag that something else wrote: %d, %v", version, err)
+	version, err := store.Set(t.Context(), name(3), nil, inAnHour(), 0, []string{name(2)})
+	if version != 0 || !redis.HasErrorPrefix(err, "WRONGTYPE") {
+		t.Errorf("Set with a tag: %d, %v", version, err)
 	}
 	if _, _, ok, err := store.Get(t.Context(), name(3)); ok || err != nil {
 		t.Errorf("there is a value without its tag: %v, %v", ok, err)

@@ -15,14 +15,14 @@ import (
 type Options struct {
 	_ [0]func() // forbids unkeyed literals, so that fields can be added
 
-	// Prefix comes before the name of each key in Redis. The default is "oidcauth:". Applications may share one: the keys
-	// of each are hashed under its own secrets.
+	// Prefix comes before the name of each key in Redis. The default is "oidcauth:". Applications may share one: the
+	// keys of each are hashed under its own secrets.
 	Prefix string
 }
 
-// A Store is an oidcauth.SessionStore and an oidcauth.SessionIndex in Redis. It is safe for concurrent use. It starts no
-// goroutine that outlives its calls by more than the timeouts of the client, and has nothing to close but the client,
-// which remains the caller's. The zero value is not usable: see [New].
+// A Store is an oidcauth.SessionStore and an oidcauth.SessionIndex in Redis. It is safe for concurrent use. It starts
+// no goroutine that outlives its calls by more than the timeouts of the client, and has nothing to close but the
+// client, which remains the caller's. The zero value is not usable: see [New].
 type Store struct {
 	client redis.UniversalClient
 	prefix string
@@ -101,10 +101,11 @@ func inspect(client redis.UniversalClient) (t traits, err error) {
 // A value in Redis is its version, then its data.
 const versionSize = 8
 
-// newVersion returns 63 random bits. A key gets one for each Set, so that for one that gets a million of them the chance
-// that any two are equal is one in 18 million; and nobody but its last holders could use one that comes again. Nothing
-// has to be remembered for that: it holds after a Delete, an expiry, a FLUSHALL and a failover which lost writes, all of
-// which a counter would have to survive. It is made here and not by the server, so that the script needs no randomness.
+// newVersion returns 63 random bits. A key gets one for each Set, so that for one that gets a million of them the
+// chance that any two are equal is one in 18 million; and nobody but its last holders could use one that comes again.
+// Nothing has to be remembered for that: it holds after a Delete, an expiry, a FLUSHALL and a failover which lost
+// writes, all of which a counter would have to survive. It is made here and not by the server, so that the script needs
+// no randomness.
 func newVersion() int64 {
 	var b [versionSize]byte
 	rand.Read(b[:]) // never fails
@@ -139,8 +140,9 @@ func (s *Store) Get(ctx context.Context, key string) (data []byte, version int64
 	return value[versionSize:], version, true, nil
 }
 
-// Set stores data under key if the version there is still old, where 0 means that key must be absent, and returns the new
-// version. 0 without an error means that old was not current. After an error it is unknown whether data was stored.
+// Set stores data under key if the version there is still old, where 0 means that key must be absent, and returns the
+// new version. 0 without an error means that old was not current. After an error it is unknown whether data was stored,
+// or is about to be.
 //
 // In a cluster tags are written first and stay if old was not current.
 func (s *Store) Set(
@@ -172,8 +174,8 @@ func (s *Store) Set(
 	return version, nil
 }
 
-// lifetime is in milliseconds and never early: it is rounded up, and one more is for the time of the server, which it takes
-// before it runs a script. What has expired has 0. It is relative, as the clocks may differ.
+// lifetime is in milliseconds and never early: it is rounded up, and one more is for the time of the server, which it
+// takes before it runs a script. What has expired has 0. It is relative, as the clocks may differ.
 func lifetime(expires time.Time) int64 {
 	left := time.Until(expires)
 	if left <= 0 {

@@ -7,10 +7,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A tag is a sorted set of keys by the time at which they expire, on the clock of its server. Keys that have expired are
-// cleared away in passing, and the tag goes with the last of them. Neither time is ever shortened: in a cluster, a Set that
-// is going to be refused may have the earlier one. ZADD comes first because a server that is full refuses it, but nothing
-// after the first write of a script.
+// A tag is a sorted set of keys by the time at which they expire, on the clock of its server. Keys that have expired
+// are cleared away in passing, and the tag goes with the last of them. Neither time is ever shortened: in a cluster, a
+// Set that is going to be refused may have the earlier one. ZADD comes first because a server that is full refuses it,
+// but nothing after the first write of a script.
 const tagSource = `
 local function now()
 	local time = redis.call('TIME')
@@ -27,8 +27,8 @@ end
 `
 
 const (
-	// setSource has the key and its tags for keys, and for arguments the version that must be there (none if the key must
-	// be absent), the value, its lifetime in milliseconds and what tags call the key.
+	// setSource has the key and its tags for keys, and for arguments the version that must be there (none if the key
+	// must be absent), the value, its lifetime in milliseconds and what tags call the key.
 	setSource = tagSource + `
 if redis.call('GETRANGE', KEYS[1], 0, 7) ~= ARGV[1] then
 	return 0
@@ -89,8 +89,8 @@ func (s *Store) run(ctx context.Context, script script, keys []string, args ...a
 	return cmd.Val(), nil
 }
 
-// writeTags makes tags name key. In a cluster they are on several servers, all of which are asked at once, and before the
-// one that has the key. They live a minute longer, as their time begins before the key's.
+// writeTags makes tags name key. In a cluster they are on several servers, all of which are asked at once, and before
+// the one that has the key. They live a minute longer, as their time begins before the key's.
 func (s *Store) writeTags(ctx context.Context, key string, expires time.Time, tags []string) error {
 	life := lifetime(expires.Add(time.Minute))
 	if life == 0 {

@@ -22,7 +22,9 @@ func TestSentinelMayChooseAnotherMaster(t *testing.T) {
 		return err == nil && strings.Contains(info, "state=online")
 	})
 	sentinel := startSentinel(t, config)
-	client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: "main", SentinelAddrs: []string{sentinel.addr()}})
+	client := redis.NewFailoverClient(&redis.FailoverOptions{
+		MasterName: "main", SentinelAddrs: []string{sentinel.addr()},
+	})
 	t.Cleanup(func() { _ = client.Close() })
 	store := newStore(t, client)
 

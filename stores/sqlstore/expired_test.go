@@ -10,22 +10,22 @@ import (
 	"github.com/oidcauth/oidcauth/stores/sqlstore"
 )
 
-// deletesExpired calls DeleteExpired of both stores at once. In db are 50,000 expired values and 1000 that live, and each
-// has a tag. Others write meanwhile.
-func deletesExpired(t *testing.T, db *sql.DB, a, b *sqlstore.Store) {
+// deletesExpired calls DeleteExpired of both stores at once, while others write. In db are that many expired values and
+// 1000 that live, and each has a tag.
+func deletesExpired(t *testing.T, db *sql.DB, expired int64, a, b *sqlstore.Store) {
 	t.Helper()
 	var sweeping, writing sync.WaitGroup
-	var deleted, sets atomic.Int64
+	var deleted atomic.Int64
 	var swept atomic.Bool
+	began, sets, slowest := time.Now(), 0, time.Duration(0)
 	writing.Go(func() {
-		key, version := newKey(), int64(0)
-		for !swept.Load() {
+		for key, version := newKey(), int64(0); !swept.Load(); sets++ {
 			began := time.Now()
 			version = set(t, a, key, "value", later(), version, "other")
-			if took := time.Since(began); version == 0 || took > time.Second {
-				t.Errorf("Set beside DeleteExpired: version %d after %v", version, took)
+			slowest = max(slowest, time.Since(began))
+			if version == 0 {
+				t.Error("a Set beside DeleteExpired was refused")
 			}
-			sets.Add(1)
 		}
 	})
 	for _, store := range []*sqlstore.Store{a, b} {
@@ -38,22 +38,23 @@ func deletesExpired(t *testing.T, db *sql.DB, a, b *sqlstore.Store) {
 		})
 	}
 	sweeping.Wait()
+	took := time.Since(began)
 	swept.Store(true)
 	writing.Wait()
 	values := one[int](t, db, `SELECT count(*) FROM oidcauth_sessions`)
 	tags := one[int](t, db, `SELECT count(*) FROM oidcauth_session_tags`)
-	if deleted.Load() != 50_000 || values != 1001 || tags != 1001 {
-		t.Errorf("%d deleted, and %d values and %d tags are left; want 50,000, 1001 and 1001", deleted.Load(), values, tags)
+	if deleted.Load() != expired || values != 1001 || tags != 1001 {
+		t.Errorf("%d deleted, and %d values and %d tags are left; want %d, 1001 and 1001", deleted.Load(), values, tags, expired)
 	}
-	if sets.Load() < 10 {
-		t.Errorf("%d Sets while 50,000 values were deleted", sets.Load())
+	if sets < 10 || slowest > took/4+200*time.Millisecond { // no constant, on a machine that is busy
+		t.Errorf("%d Sets while others were deleting, for %v; the slowest took %v", sets, took, slowest)
 	}
 }
 
 // replacedIsKept has keys that are given a new value at the moment when the old one is deleted, having expired.
 func replacedIsKept(t *testing.T, a, b *sqlstore.Store) {
 	t.Helper()
-	for range 20 {
+	for range 10 {
 		var keys [10]string
 		for i := range keys {
 			keys[i] = newKey()

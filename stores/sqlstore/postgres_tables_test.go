@@ -122,7 +122,7 @@ func postgresDeletesExpired(t *testing.T, pg *server) {
 				SELECT $1 || i, 'data', 1, now() %s FROM generate_series(1, $2) AS i RETURNING key
 			) INSERT INTO oidcauth_session_tags (tag, key) SELECT 'tag', key FROM s`, expires), fmt.Sprint("key", n, "-"), n)
 	}
-	deletesExpired(t, db, store, newPostgres(t, db))
+	deletesExpired(t, db, 50_000, store, newPostgres(t, db))
 }
 
 func postgresReplacedIsKept(t *testing.T, pg *server) {

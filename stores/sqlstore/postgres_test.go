@@ -51,7 +51,6 @@ func postgresIsASessionStore(t *testing.T, pg *server) {
 		"",
 		"default_query_exec_mode=exec", // behind PgBouncer
 		"default_query_exec_mode=simple_protocol",
-		"default_transaction_isolation='repeatable read'",
 		"default_transaction_isolation=serializable",
 	} {
 		t.Run(setting, func(t *testing.T) {
