@@ -226,7 +226,10 @@ func (c *Client) roll(ctx context.Context, s *Session) {
 			}
 			return c.rolled(s), nil
 		})
-		if err != nil && !errors.Is(err, errConflict) && !errors.Is(err, ErrNoSession) {
+		switch {
+		case errors.Is(err, ErrNoSession) && s.unwritten():
+			c.revoke(detached, s.tokens.Refresh) // nobody will ever use it (S23)
+		case err != nil && !errors.Is(err, errConflict) && !errors.Is(err, ErrNoSession):
 			c.log(detached, slog.LevelWarn, "session not extended", err)
 		}
 	})

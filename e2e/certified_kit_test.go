@@ -7,14 +7,11 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/http/cookiejar"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,12 +26,11 @@ var certifiedConfigs = []certifiedRow{
 	{"code in the query", "id_token", nil},
 	{"login for an API", "id_token", func(o *oidcauth.Options) { o.Audience = ordersAPI }},
 	{"claims from UserInfo", "userinfo", func(o *oidcauth.Options) { o.FetchUserInfo, o.DropIDToken = true, true }},
+	{"form post", "id_token", func(o *oidcauth.Options) { o.ResponseMode = oidcauth.ResponseFormPost }},
 }
 
-// certifiedInBrowser are further ones that need a browser's cookies: net/http/cookiejar sends no Secure cookie over http, on
-// loopback neither, and knows no SameSite.
+// certifiedInBrowser are further ones that need a browser's cookies: net/http/cookiejar knows no SameSite.
 var certifiedInBrowser = []certifiedRow{
-	{"form post", "id_token", func(o *oidcauth.Options) { o.ResponseMode = oidcauth.ResponseFormPost }},
 	{"Strict cookie", "id_token", func(o *oidcauth.Options) { o.Cookie.SameSite = http.SameSiteStrictMode }},
 	{"Strict cookie, form post", "id_token", func(o *oidcauth.Options) {
 		o.Cookie.SameSite, o.ResponseMode = http.SameSiteStrictMode, oidcauth.ResponseFormPost
@@ -69,9 +65,9 @@ type certifiedProvider struct {
 	Port     int
 }
 
-// startCertified starts the provider for an application at base. Without its packages the test is skipped; with CI set
-// it fails.
-func startCertified(t *testing.T, base string) *certifiedProvider {
+// startCertified starts the provider for an application at base, to which logouts may come back at one URL. Without its
+// packages the test is skipped; with CI set it fails.
+func startCertified(t *testing.T, base, afterLogout string) *certifiedProvider {
 	t.Helper()
 	if _, err := os.Stat("certified/node_modules"); err != nil {
 		if os.Getenv("CI") != "" {
@@ -91,7 +87,7 @@ func startCertified(t *testing.T, base string) *certifiedProvider {
 			"token_endpoint_auth_method": "client_secret_basic",
 			"grant_types":                []string{"authorization_code", "refresh_token"},
 			"redirect_uris":              []string{base + "/auth/callback"},
-			"post_logout_redirect_uris":  []string{base},
+			"post_logout_redirect_uris":  []string{afterLogout},
 		},
 	}}
 	p.start()
@@ -193,6 +189,7 @@ type certifiedApp struct {
 	address  string
 	provider *certifiedProvider
 	client   *oidcauth.Client
+	watch    watch
 
 	mu     sync.Mutex
 	failed error // what went wrong last
@@ -201,13 +198,19 @@ type certifiedApp struct {
 // newCertifiedApp starts a provider and an application. Change may be nil.
 func newCertifiedApp(t *testing.T, change ...func(*oidcauth.Options)) *certifiedApp {
 	t.Helper()
+	return newCertifiedAppWith(t, "", change...)
+}
+
+// newCertifiedAppWith registers another path of the application than its root for logouts to come back to.
+func newCertifiedAppWith(t *testing.T, afterLogout string, change ...func(*oidcauth.Options)) *certifiedApp {
+	t.Helper()
 	a := &certifiedApp{t: t}
 	server := httptest.NewUnstartedServer(nil)
 	t.Cleanup(server.Close)
 	a.address = "http://" + server.Listener.Addr().String()
-	a.provider = startCertified(t, a.address)
+	a.provider = startCertified(t, a.address, a.address+afterLogout)
 	a.client = a.newClient(change...)
-	server.Config.Handler = a.handler()
+	server.Config.Handler = a.watch.front(a.handler())
 	server.Start()
 	return a
 }
@@ -255,8 +258,21 @@ func (a *certifiedApp) handler() http.Handler {
 			a.client.Error(w, r, err)
 			return
 		}
+		var note string
+		if _, err := s.Value("note", &note); err != nil {
+			a.client.Error(w, r, err)
+			return
+		}
 		who := html.EscapeString(s.Subject + ", " + user.Name + ", " + user.Email)
-		write(w, "<h1>Account</h1><p>"+who+`<p><a href="/auth/logout">Sign out</a>`)
+		write(w, "<h1>Account</h1><p>"+who+`<p><a href="/auth/logout">Sign out</a><p>`+html.EscapeString(note))
+	})))
+	mux.Handle("GET /note/{note}", a.client.RequireAuth(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		note := func(s *oidcauth.Session) error { return s.SetValue("note", r.PathValue("note")) }
+		if err := a.client.UpdateSession(w, r, note); err != nil {
+			a.client.Error(w, r, err)
+			return
+		}
+		http.Redirect(w, r, "/account/", http.StatusSeeOther)
 	})))
 	mux.Handle("GET /token", a.client.RequireAuthAPI(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		query := r.URL.Query()
@@ -298,139 +314,6 @@ func (a *certifiedApp) shortTokens(get func()) {
 	get()
 	a.provider.do("/token-seconds", "3600")
 	time.Sleep(1100 * time.Millisecond) // a process of its own has no other clock
-}
-
-// A visitor is a browser without scripts, pictures and Fetch metadata.
-type visitor struct {
-	t      *testing.T
-	client *http.Client
-}
-
-// An answer is the page at which a visitor arrives after the redirects.
-type answer struct {
-	url    *url.URL
-	status int
-	header http.Header
-	body   string
-}
-
-func newVisitor(t *testing.T) *visitor {
-	t.Helper()
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &visitor{t, &http.Client{Jar: jar, Timeout: 15 * time.Second}}
-}
-
-func (v *visitor) open(target string) answer {
-	v.t.Helper()
-	return v.send(http.MethodGet, target, "text/html", nil)
-}
-
-// fetch is open by a script: no login is started.
-func (v *visitor) fetch(target string) answer {
-	v.t.Helper()
-	return v.send(http.MethodGet, target, "*/*", nil)
-}
-
-// patiently opens a page until the provider is known to be there again: that it was not is remembered for a moment.
-func (v *visitor) patiently(target string) answer {
-	v.t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		page := v.open(target)
-		if page.status != http.StatusServiceUnavailable || time.Now().After(deadline) {
-			return page
-		}
-	}
-}
-
-func (v *visitor) send(method, target, accept string, body io.Reader) answer {
-	v.t.Helper()
-	req, err := http.NewRequest(method, target, body)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	req.Header.Set("Accept", accept)
-	if body != nil {
-		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	}
-	resp, err := v.client.Do(req)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	return answer{resp.Request.URL, resp.StatusCode, resp.Header, string(text)}
-}
-
-// formParts are the action of a form, and its hidden fields.
-var formParts = regexp.MustCompile(`(?:action|type="hidden" name)="([^"]*)"(?: value="([^"]*)")?`)
-
-// submit sends the form of a page, with fields as names and values.
-func (v *visitor) submit(page answer, pairs ...string) answer {
-	v.t.Helper()
-	fields := url.Values{}
-	for pair := range slices.Chunk(pairs, 2) {
-		fields.Set(pair[0], pair[1])
-	}
-	target := page.url
-	for _, part := range formParts.FindAllStringSubmatch(page.body, -1) {
-		name := html.UnescapeString(part[1])
-		if strings.HasPrefix(part[0], "action") {
-			action, err := url.Parse(name)
-			if err != nil {
-				v.t.Fatal(err)
-			}
-			target = page.url.ResolveReference(action)
-		} else {
-			fields.Set(name, html.UnescapeString(part[2]))
-		}
-	}
-	return v.send(http.MethodPost, target.String(), "text/html", strings.NewReader(fields.Encode()))
-}
-
-// asks says that a page is the provider's, where it asks for the password.
-func (page answer) asks() bool { return strings.Contains(page.body, `name="password"`) }
-
-func (v *visitor) enter(page answer, password string) answer {
-	v.t.Helper()
-	if !page.asks() {
-		v.t.Fatalf("no question for the password, but %d at %s:\n%s", page.status, page.url, page.body)
-	}
-	return v.submit(page, "login", "ada", "password", password, "do", "signin")
-}
-
-// signIn opens a page of the application that needs a user, and gives the password that the provider asks for.
-func (v *visitor) signIn(target string) answer {
-	v.t.Helper()
-	page := v.enter(v.open(target), "password")
-	v.wantAccount(page)
-	return page
-}
-
-func (v *visitor) wantAccount(page answer) {
-	v.t.Helper()
-	if page.status != http.StatusOK || !strings.Contains(page.body, "<h1>Account</h1>") {
-		v.t.Errorf("%d at %s, want the account page:\n%s", page.status, page.url, page.body)
-	}
-}
-
-// cookies are those that the visitor has for the application, as a Cookie header.
-func (v *visitor) cookies(address string) string {
-	v.t.Helper()
-	u, err := url.Parse(address)
-	if err != nil {
-		v.t.Fatal(err)
-	}
-	var pairs []string
-	for _, c := range v.client.Jar.Cookies(u) {
-		pairs = append(pairs, c.Name+"="+c.Value)
-	}
-	return strings.Join(pairs, "; ")
 }
 
 // token asks the application for an access token with certain cookies, from any goroutine.

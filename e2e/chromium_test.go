@@ -13,7 +13,7 @@ import (
 )
 
 // newChromium starts a headless Chromium with a profile of its own and returns a context for chromedp.Run. Both end
-// with the test, or after a minute. Without a Chromium the test is skipped; with CI set it fails.
+// with the test, or after three minutes. Without a Chromium the test is skipped; with CI set it fails.
 func newChromium(t *testing.T) context.Context {
 	t.Helper()
 	path := findChromium()
@@ -24,7 +24,7 @@ func newChromium(t *testing.T) context.Context {
 		t.Skip("no chromium in PATH")
 	}
 
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	ctx, cancel = chromedp.NewExecAllocator(ctx,
 		chromedp.ExecPath(path),

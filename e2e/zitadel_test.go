@@ -24,7 +24,7 @@ import (
 //   - It detects no reuse: a refresh token that comes back is invalid_grant, and the newest one lives on.
 //   - It has no APIs: resource and audience are ignored, all access tokens are opaque and for the client.
 //   - Its login page has no way to cancel, and it has one key: the denial and the second key are the kit's.
-//   - With form_post errors come in the query all the same.
+//   - With form_post errors come in the query all the same, where a code would be refused.
 //   - It pushes no authorization requests, knows no DPoP, and sends no back-channel logout.
 
 // zitadelConfigs are the ways in which applications differ that the whole journey is walked with.
@@ -54,7 +54,7 @@ func inZitadelBubbles(t *testing.T, test func(t *testing.T, a *zitadelApp, user 
 	}
 }
 
-func TestZitadelSignIn(t *testing.T) {
+func TestZitadelSignIn(t *testing.T) { // lesson 44
 	inZitadelBubbles(t, func(t *testing.T, a *zitadelApp, user string) {
 		if err := a.client.Discover(t.Context()); err != nil {
 			t.Fatalf("discovery: %v", err)
@@ -408,22 +408,62 @@ func TestZitadelWrongClientSecret(t *testing.T) {
 	})
 }
 
-// This provider posts codes and puts errors into the query, where a form post is not looked for (FPM-01): the user is
-// not told what the provider has refused, and can try again.
+// This provider posts codes and puts errors into the query. They are taken there, and codes are not (FPM-01).
 func TestZitadelRefusalOfAFormPost(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		a := newZitadelApp(t, func(o *oidcauth.Options) { o.ResponseMode = oidcauth.ResponseFormPost })
-		a.provider.denies = oidc.ErrAccessDenied()
-		v := a.visitor()
-		page := v.open(a.address + "/account/")
-		if page.url.Query().Get("error") != "access_denied" || page.status != http.StatusMethodNotAllowed {
-			t.Errorf("status %d at %s, want 405 for the error:\n%s", page.status, page.url, page.body)
-		}
-		if page := v.fetch(a.address + "/token"); page.status != http.StatusUnauthorized {
-			t.Errorf("a session after a login that was refused: status %d", page.status)
-		}
-		a.provider.denies = nil
-		v.signIn(a.address + "/account/")
+	formPost := func(o *oidcauth.Options) { o.ResponseMode = oidcauth.ResponseFormPost }
+	for _, tt := range []struct {
+		name, query string
+		denies      error
+		code        string
+		again       bool // only another login helps
+	}{
+		{"access denied", "", oidc.ErrAccessDenied(), "access_denied", false},
+		{"prompt=none", "prompt=none", nil, "login_required", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				a := newZitadelApp(t, formPost)
+				a.provider.denies = tt.denies
+				v := a.visitor()
+				page := v.open(a.address + "/auth/login?returnTo=/account/&" + tt.query)
+				if page.url.Query().Get("error") != tt.code || page.status != http.StatusBadRequest {
+					t.Errorf("status %d at %s, want 400 for %s in the query:\n%s", page.status, page.url, tt.code, page.body)
+				}
+				err := a.cause()
+				e, _ := errors.AsType[*oidcauth.Error](err)
+				if e == nil || e.Code != tt.code || errors.Is(err, oidcauth.ErrLoginRequired) != tt.again {
+					t.Errorf("the error is %v, want %s; only another login helps: %t", err, tt.code, tt.again)
+				}
+				if page := v.fetch(a.address + "/token"); page.status != http.StatusUnauthorized {
+					t.Errorf("a session after a login that was refused: status %d", page.status)
+				}
+				again := v.open(page.url.String())
+				if again.status != http.StatusBadRequest || !strings.Contains(again.body, "invalid_state") {
+					t.Errorf("the same once more: status %d, want 400 for a login that is over:\n%s", again.status, again.body)
+				}
+				a.provider.denies = nil
+				v.signIn(a.address + "/account/")
+			})
+		})
+	}
+	t.Run("a code in the query", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			a := newZitadelApp(t, formPost)
+			v := a.visitor()
+			v.keepsForms = true
+			form := v.enter(v.open(a.address+"/account/"), "verysecure")
+			action, fields := v.form(form)
+			page := v.open(action + "?" + fields.Encode())
+			if fields.Get("code") == "" || page.status != http.StatusMethodNotAllowed {
+				t.Errorf("status %d, want 405 for a code in the query:\n%s", page.status, page.body)
+			}
+			if page := v.fetch(a.address + "/token"); page.status != http.StatusUnauthorized {
+				t.Errorf("a session after a code in the query: status %d", page.status)
+			}
+			v.wantAccount(v.submit(form)) // the login is not over yet
+			a.provider.want(t, "afterwards", map[string]int{"login": 1, "live": 1})
+		})
 	})
 }

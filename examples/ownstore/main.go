@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"github.com/oidcauth/oidcauth"
 	"github.com/oidcauth/oidcauth/oidcauthtest/devprovider"
@@ -49,9 +50,12 @@ func run(addr, dir string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("open %s, sessions are in %s\n", options.BaseURL, dir)
-	return http.Serve(listener, client.Wrap(client.RequireAuth(http.HandlerFunc(home))))
+	fmt.Printf("Open %s\nThe sessions are in %s\n", options.BaseURL, dir)
+	server := &http.Server{Handler: routes(client), ReadHeaderTimeout: 10 * time.Second}
+	return server.Serve(listener)
 }
+
+func routes(client *oidcauth.Client) http.Handler { return client.RequireAuth(http.HandlerFunc(home)) }
 
 func home(w http.ResponseWriter, r *http.Request) {
 	s, _ := oidcauth.SessionFromContext(r.Context())

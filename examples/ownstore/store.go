@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/gob"
+	"encoding/hex"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
@@ -12,16 +13,16 @@ import (
 	"time"
 )
 
-// A FileStore keeps each session in a file of a directory, for one process: the lock is in its memory. Names are safe, since
-// keys have letters, digits, "-" and "_" alone, and what is in the files is sealed.
+// A FileStore keeps each session in a file of a directory, for one process alone: the lock is in its memory. What is in
+// the files is sealed. A session that has expired is treated as absent, but its file stays until something tidies up.
+// Files survive a crash of the process; whether the last change survives a power failure is up to the file system.
 type FileStore struct {
 	Dir string
 	mu  sync.Mutex
 }
 
-// A file is gone when it has expired, although it is still there.
 type file struct {
-	Version int64
+	Version int64 // 0: there is none
 	Expires time.Time
 	Data    []byte
 }
@@ -34,7 +35,7 @@ func (s *FileStore) Get(ctx context.Context, key string) (data []byte, version i
 	return f.Data, f.Version, f.Version != 0, err
 }
 
-// Set stores data if old is the version that is there, 0 for none.
+// Set stores data if old is the version that is there, 0 for none. It has no use for tags, as it is no SessionIndex.
 func (s *FileStore) Set(
 	ctx context.Context, key string, data []byte, expires time.Time, old int64, _ []string,
 ) (version int64, err error) {
@@ -50,12 +51,20 @@ func (s *FileStore) Set(
 
 // Delete removes key.
 func (s *FileStore) Delete(ctx context.Context, key string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err := os.Remove(filepath.Join(s.Dir, key)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
-	return ctx.Err()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := os.Remove(s.path(key)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// path has another form of key because some file systems take a and A for the same.
+func (s *FileStore) path(key string) string {
+	return filepath.Join(s.Dir, hex.EncodeToString([]byte(key)))
 }
 
 // read returns the file at key, or an empty one.
@@ -63,7 +72,7 @@ func (s *FileStore) read(ctx context.Context, key string) (f file, err error) {
 	if err := ctx.Err(); err != nil {
 		return file{}, err
 	}
-	opened, err := os.Open(filepath.Join(s.Dir, key))
+	opened, err := os.Open(s.path(key))
 	if errors.Is(err, fs.ErrNotExist) {
 		return file{}, nil
 	}
@@ -77,9 +86,9 @@ func (s *FileStore) read(ctx context.Context, key string) (f file, err error) {
 	return f, nil
 }
 
-// write replaces the file at key as a whole, so that nobody ever reads half of one.
+// write replaces the file at key as a whole, so that a crash never leaves half of one.
 func (s *FileStore) write(key string, f file) error {
-	temp, err := os.CreateTemp(s.Dir, ".new-*")
+	temp, err := os.CreateTemp(s.Dir, "new-*")
 	if err != nil {
 		return err
 	}
@@ -87,5 +96,5 @@ func (s *FileStore) write(key string, f file) error {
 	if err := errors.Join(gob.NewEncoder(temp).Encode(f), temp.Sync(), temp.Close()); err != nil {
 		return err
 	}
-	return os.Rename(temp.Name(), filepath.Join(s.Dir, key))
+	return os.Rename(temp.Name(), s.path(key))
 }

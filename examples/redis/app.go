@@ -18,7 +18,11 @@ import (
 // instance serves the application on addr. What all instances have to agree on is in the environment: provider, BaseURL,
 // secrets and the address of Redis.
 func instance(addr string) error {
-	store, err := redisstore.New(redis.NewClient(&redis.Options{Addr: os.Getenv("REDIS_ADDR")}), redisstore.Options{})
+	store, err := redisstore.New(redis.NewClient(&redis.Options{
+		Addr:                  os.Getenv("REDIS_ADDR"),
+		DialerRetries:         1,    // or who asks for a session in an outage waits two seconds for the answer
+		ContextTimeoutEnabled: true, // or each call takes a goroutine
+	}), redisstore.Options{})
 	if err != nil {
 		return err
 	}
@@ -47,22 +51,22 @@ func routes(client *oidcauth.Client, name string) http.Handler {
 		_ = page.Execute(w, data) // an error means that the browser is gone
 	}
 	mux := http.NewServeMux()
-	// Who asks is all the same: Redis is not asked either.
+	// For everybody: nobody asks who it is, so that Redis is not read.
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		show(w, "", "This page is for everybody.")
 	})
-	// It would be nice to know who asks.
+	// For everybody too, but the page would like to know who it is.
 	mux.HandleFunc("GET /hello", func(w http.ResponseWriter, r *http.Request) {
 		switch s, err := client.GetSession(r); {
 		case err == nil:
 			show(w, s.Subject, "Hello "+s.Subject+"!")
 		case errors.Is(err, oidcauth.ErrNoSession):
 			show(w, "", "Hello stranger!")
-		default: // who is signed in is no stranger because of an outage
+		default: // Redis is down, which makes nobody a stranger
 			show(w, "", "Hello! Who are you? Nobody can tell at the moment.")
 		}
 	})
-	// It is for those who are signed in.
+	// For those who are signed in.
 	mux.Handle("GET /account", client.RequireAuth(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s, _ := oidcauth.SessionFromContext(r.Context())
 		show(w, s.Subject, "You are "+s.Subject+".")

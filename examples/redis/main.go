@@ -5,12 +5,11 @@
 //	go run ./examples/redis
 //
 // Sign in, kill a process (kill -9), and reload. What was killed is started again after three seconds. The application is
-// in app.go.
+// in app.go, what starts the processes in processes.go.
 package main
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"flag"
 	"fmt"
@@ -78,13 +77,14 @@ func run(ctx context.Context, addr string, out io.Writer) error {
 		}
 		redis = freeAddr()
 		start("Redis", func(ctx context.Context) *exec.Cmd { return redisServer(ctx, redis, dir) })
+		waitFor(ctx, redis)
 	}
+	fmt.Fprintf(out, "Open %s\n", baseURL)
 	env := environment(provider, baseURL, redis)
 	addrs := []string{freeAddr(), freeAddr()}
 	for _, addr := range addrs {
 		start("instance "+addr, func(ctx context.Context) *exec.Cmd { return startInstance(ctx, env, addr) })
 	}
-	fmt.Fprintf(out, "Open %s\n", baseURL)
 	server := &http.Server{Handler: roundRobin(addrs), ReadHeaderTimeout: 10 * time.Second}
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	if err := server.Serve(listener); ctx.Err() == nil {
@@ -93,55 +93,15 @@ func run(ctx context.Context, addr string, out io.Writer) error {
 	return nil
 }
 
-// keep runs a process until ctx ends, and starts it again three seconds after it was killed.
-func keep(ctx context.Context, out io.Writer, name string, command func(context.Context) *exec.Cmd) {
-	for ctx.Err() == nil {
-		cmd := command(ctx)
-		err := cmd.Start()
-		if err == nil {
-			fmt.Fprintf(out, "%s is process %d\n", name, cmd.Process.Pid)
-			err = cmd.Wait()
-		}
-		if ctx.Err() == nil {
-			fmt.Fprintf(out, "%s has ended: %v\n", name, err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(3 * time.Second):
-		}
-	}
-}
-
-// redisServer is a Redis that forgets nothing that it has acknowledged.
-func redisServer(ctx context.Context, addr, dir string) *exec.Cmd {
-	_, port, _ := net.SplitHostPort(addr)
-	return exec.CommandContext(ctx, "redis-server", "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "",
-		"--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction")
-}
-
-// environment is what the instances have in common.
-func environment(provider *devprovider.Provider, baseURL, redis string) []string {
-	o := provider.Options()
-	return append(os.Environ(), "OIDC_ISSUER="+o.Issuer, "OIDC_CLIENT_ID="+o.ClientID, "OIDC_CLIENT_SECRET="+o.ClientSecret,
-		"APP_BASE_URL="+baseURL, "SESSION_SECRET="+rand.Text()+rand.Text(), "REDIS_ADDR="+redis)
-}
-
-// startInstance is this program once more, as an instance of the application.
-func startInstance(ctx context.Context, env []string, addr string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, os.Args[0])
-	cmd.Env = append(env[:len(env):len(env)], "INSTANCE="+addr)
-	cmd.Stderr = os.Stderr
-	return cmd
-}
-
 // roundRobin sends requests to the instances by turns, and on to the next one if one does not take them.
-func roundRobin(addrs []string) http.Handler {
+func roundRobin(addrs []string) *httputil.ReverseProxy {
 	var turn atomic.Uint64
 	dialer := &net.Dialer{}
 	dial := func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var errs error
-		for range addrs {
-			conn, err := dialer.DialContext(ctx, network, addrs[turn.Add(1)%uint64(len(addrs))])
+		first := turn.Add(1)
+		for i := range uint64(len(addrs)) {
+			conn, err := dialer.DialContext(ctx, network, addrs[(first+i)%uint64(len(addrs))])
 			if err == nil {
 				return conn, nil
 			}
@@ -156,14 +116,4 @@ func roundRobin(addrs []string) http.Handler {
 			r.Out.Host = r.In.Host
 		},
 	}
-}
-
-// freeAddr is an address on which nobody listens now.
-func freeAddr() string {
-	listener, err := net.Listen("tcp4", "127.0.0.1:0")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }

@@ -39,7 +39,7 @@ func calls(store *redisstore.Store) map[string]func(ctx context.Context) error {
 // and what he leaves behind ends as well. Not parallel: it counts goroutines.
 func TestContextsEndCallsToAServerThatHangs(t *testing.T) {
 	server, nodes := startServer(t), startCluster(t)
-	const timeout = 1500 * time.Millisecond
+	const timeout = 3 * time.Second
 	clients := map[string]redis.UniversalClient{}
 	for name, enabled := range map[string]bool{"": false, " with ContextTimeoutEnabled": true} {
 		clients["a server"+name] = redis.NewClient(&redis.Options{
@@ -62,7 +62,7 @@ func TestContextsEndCallsToAServerThatHangs(t *testing.T) {
 			for method, call := range calls(newStore(t, c)) {
 				t.Run(method+" on "+name, func(t *testing.T) {
 					t.Parallel()
-					returnsWhenItsContextEnds(t, call, timeout/2)
+					returnsWhenItsContextEnds(t, call, timeout*2/3)
 				})
 			}
 		}

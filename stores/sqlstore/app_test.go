@@ -62,11 +62,13 @@ func TestAnApplicationSurvivesAnOutageOfPostgres(t *testing.T) {
 	var wg sync.WaitGroup
 	for _, user := range users {
 		wg.Go(func() {
+			pace := time.NewTicker(2 * time.Millisecond)
+			defer pace.Stop()
 			for {
 				select {
 				case <-ended:
 					return
-				default:
+				case <-pace.C:
 				}
 				w := get(user, "/account")
 				began := time.Now()

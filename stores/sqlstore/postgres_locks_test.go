@@ -123,13 +123,15 @@ func postgresSkipsLocked(t *testing.T, pg *server) {
 	set(t, store, held, "held", time.Now().Add(-time.Hour), 0)
 	set(t, store, newKey(), "free", time.Now().Add(-time.Hour), 0)
 	release := lock(t, db, `SELECT FROM oidcauth_sessions WHERE key = $1 FOR UPDATE`, held)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
 	for _, want := range []int64{1, 0} {
-		if n, err := store.DeleteExpired(t.Context()); n != want || err != nil {
+		if n, err := store.DeleteExpired(ctx); n != want || err != nil {
 			t.Fatalf("DeleteExpired beside a lock: %d, %v, want %d", n, err, want)
 		}
 	}
 	release()
-	if n, err := store.DeleteExpired(t.Context()); n != 1 || err != nil {
+	if n, err := store.DeleteExpired(ctx); n != 1 || err != nil {
 		t.Fatalf("DeleteExpired: %d, %v, want 1", n, err)
 	}
 }

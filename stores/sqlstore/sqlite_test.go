@@ -151,7 +151,8 @@ func lockSQLite(t *testing.T, file string) (release func()) {
 func TestSQLiteLockedFile(t *testing.T) {
 	t.Parallel()
 	file := sqliteFile(t)
-	store := newSQLite(t, openSQLite(t, file))
+	db := openSQLite(t, file)
+	store := newSQLite(t, db)
 	key, tag := newKey(), newKey()
 	set(t, store, key, "value", later(), 0, tag)
 	release := lockSQLite(t, file)
@@ -171,21 +172,24 @@ func TestSQLiteLockedFile(t *testing.T) {
 	}
 
 	waits := make(chan error)
-	go func() {
-		for range 2 { // the second waits for its turn
-			go func() {
-				_, err := store.Set(t.Context(), newKey(), nil, later(), 0, []string{tag})
-				waits <- err
-			}()
+	for range 20 {
+		go func() {
+			_, err := store.Set(t.Context(), newKey(), nil, later(), 0, []string{tag})
+			waits <- err
+		}()
+	}
+	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); {
+		holds(t, store, key, "value")
+		if n := db.Stats().InUse; n > 1 { // one waits for the file, 19 for their turn
+			t.Fatalf("%d connections wait for the file, want the others free for readers", n)
 		}
-	}()
+	}
 	release()
-	for range 2 {
+	for range 20 {
 		if err := <-waits; err != nil {
 			t.Errorf("Set behind a lock: %v", err)
 		}
 	}
-	holds(t, store, key, "value")
 }
 
 // A Set that waits for the file sees what time it is when it has it, also if it is SQLite that waits. S06
