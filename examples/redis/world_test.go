@@ -63,9 +63,9 @@ func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(time.Minute); !ok(); <-tick.C {
+	for deadline := time.Now().Add(30 * time.Second); !ok(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("%s: not within a minute", what)
+			t.Fatalf("%s: not within 30 seconds", what)
 		}
 	}
 }
@@ -226,13 +226,20 @@ func (w *world) signedIn(user int) *browser {
 	return b
 }
 
-// everybody waits until all users are seen as themselves, by both instances.
-func (w *world) everybody(browsers []*browser) {
-	w.t.Helper()
-	until(w.t, "everybody is signed in", func() bool {
+// wantEverybody waits until all users are seen as themselves, by both instances. Those who are signed out for now are for
+// good.
+func wantEverybody(t *testing.T, browsers []*browser) {
+	t.Helper()
+	until(t, "everybody is signed in", func() bool {
 		for user, b := range browsers {
-			if !b.isSignedIn(user) || !b.isSignedIn(user) {
-				return false
+			for range 2 {
+				a := b.ask(user, "/account")
+				if a.status == http.StatusUnauthorized {
+					t.Fatalf("signed out: %v", &a)
+				}
+				if !a.isOf(user) {
+					return false
+				}
 			}
 		}
 		return true

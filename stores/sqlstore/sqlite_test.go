@@ -238,6 +238,28 @@ func TestSQLiteExpiresBehindALock(t *testing.T) {
 	}
 }
 
+// S06
+func TestSQLiteExpiresNotAMillisecondEarly(t *testing.T) {
+	t.Parallel()
+	store := newSQLite(t, openSQLite(t, sqliteFile(t)))
+	for i := range 100 {
+		key, expiry := newKey(), time.Now().Add(2*time.Millisecond+time.Duration(i)*10*time.Microsecond)
+		set(t, store, key, "value", expiry, 0)
+		for {
+			_, _, ok, err := store.Get(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if left := time.Until(expiry); !ok && left > 0 {
+				t.Fatalf("a value is gone %v before it expires", left)
+			}
+			if !ok {
+				break
+			}
+		}
+	}
+}
+
 func TestSQLiteDeletesExpired(t *testing.T) {
 	t.Parallel()
 	file := sqliteFile(t)

@@ -196,13 +196,13 @@ func newVersion() int64 {
 	}
 }
 
-// life is how long a value lives from now, in the unit of the database, which counts from its own now. It is rounded up:
-// no value expires early.
+// life is how long a value lives from now, in the unit of the database, which adds it to its own now. Both that and the
+// division round down: with two units more no value expires early.
 func (s *Store) life(expires time.Time) int64 {
 	if s.sqlite {
-		return time.Until(expires).Milliseconds() + 1
+		return time.Until(expires).Milliseconds() + 2
 	}
-	return time.Until(expires).Microseconds() + 1
+	return time.Until(expires).Microseconds() + 2
 }
 
 // Delete removes key and its tags. An absent key is not an error.

@@ -1,13 +1,17 @@
 package sqlstore_test
 
 import (
+	"context"
 	"database/sql"
+	"database/sql/driver"
+	"errors"
 	"go/parser"
 	"go/token"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/oidcauth/oidcauth/stores/sqlstore"
 )
@@ -125,6 +129,34 @@ func TestSQLiteFailsDiscreetly(t *testing.T) {
 	failsDiscreetly(t, "no table", store, 6)
 	db.Close()
 	failsDiscreetly(t, "closed", store, 6)
+}
+
+// An interrupted driver says so in its own words.
+type interrupted struct{ driver.Connector }
+
+func (interrupted) Connect(ctx context.Context) (driver.Conn, error) {
+	<-ctx.Done()
+	return nil, errors.New("interrupted")
+}
+
+func TestErrorsNameWhatEndedTheContext(t *testing.T) {
+	t.Parallel()
+	for name, construct := range constructors {
+		db := sql.OpenDB(interrupted{})
+		defer db.Close()
+		store, err := construct(db, sqlstore.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for doing, call := range calls(store, newKey(), newKey()) {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			err := call(ctx)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "interrupted") {
+				t.Errorf("%s: %s: %v, want one that is a deadline exceeded, and the driver's", name, doing, err)
+			}
+		}
+	}
 }
 
 func postgresFailsDiscreetly(t *testing.T, pg *server) {
