@@ -180,7 +180,7 @@ func TestMethodsAndPrefetchesOfTheAccessTokenRoute(t *testing.T) { // behaviour.
 	}
 	for name, value := range map[string]string{"Sec-Purpose": "prefetch", "Purpose": "prefetch", "X-Moz": "prefetch"} {
 		r := a.browserless(t, "GET", tokenRoute, append(byScript(cookie), name, value)...)
-		if r.StatusCode != http.StatusNoContent || r.Body != "" || len(r.Cookies()) > 0 {
+		if r.StatusCode != http.StatusServiceUnavailable || r.Body != "" || len(r.Cookies()) > 0 {
 			t.Errorf("%s: %s: status %d, body %q", name, value, r.StatusCode, r.Body)
 		}
 	}

@@ -16,7 +16,6 @@ import (
 	"github.com/oidcauth/oidcauth/internal/answer"
 	"github.com/oidcauth/oidcauth/internal/caching"
 	"github.com/oidcauth/oidcauth/internal/cookie"
-	"github.com/oidcauth/oidcauth/internal/fetch"
 	"github.com/oidcauth/oidcauth/internal/idp"
 	"github.com/oidcauth/oidcauth/internal/ledger"
 	"github.com/oidcauth/oidcauth/internal/login"
@@ -25,9 +24,8 @@ import (
 
 // handleCallback ends a login: the provider sent the browser back with a code, or with an error.
 func (c *Client) handleCallback(w http.ResponseWriter, r *http.Request) error {
-	if fetch.IsPrefetch(r) {
-		w.WriteHeader(http.StatusNoContent) // nothing is spent on what may never be shown (S24)
-		return nil
+	if declined(w, r) {
+		return nil // nothing is spent on what may never be shown (S24)
 	}
 	query, err := c.callbackParams(w, r)
 	if byGET := r.Method == http.MethodGet; byGET && c.opts.ResponseMode == ResponseFormPost && query["error"] == "" {

@@ -70,7 +70,7 @@ func TestWhatMayNotStartALogin(t *testing.T) { // lesson 11, S19
 		header []string
 		status int
 	}{
-		"a prefetch": {[]string{"Sec-Purpose", "prefetch"}, 204},
+		"a prefetch": {[]string{"Sec-Purpose", "prefetch"}, 503},
 		"a frame":    {[]string{"Sec-Fetch-Mode", "navigate", "Sec-Fetch-Dest", "iframe"}, 400},
 		"a script":   {[]string{"Sec-Fetch-Mode", "cors", "Sec-Fetch-Dest", "empty"}, 400},
 	} {

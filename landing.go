@@ -10,7 +10,6 @@ import (
 
 	"github.com/oidcauth/oidcauth/internal/caching"
 	"github.com/oidcauth/oidcauth/internal/cookie"
-	"github.com/oidcauth/oidcauth/internal/fetch"
 	"github.com/oidcauth/oidcauth/internal/login"
 	"github.com/oidcauth/oidcauth/internal/page"
 	"github.com/oidcauth/oidcauth/internal/params"
@@ -32,8 +31,7 @@ func (c *Client) landing(w http.ResponseWriter, r *http.Request, target string) 
 
 // handleLanding goes where the login was to end. Without its cookie, as after a reload, that is where every login ends.
 func (c *Client) handleLanding(w http.ResponseWriter, r *http.Request) error {
-	if fetch.IsPrefetch(r) {
-		w.WriteHeader(http.StatusNoContent)
+	if declined(w, r) {
 		return nil
 	}
 	if r.Method == http.MethodPost {

@@ -81,8 +81,7 @@ type logoutRequest struct {
 
 // handleLogout ends the session for a request that comes from the user, and asks first where that is not sure (S26).
 func (c *Client) handleLogout(w http.ResponseWriter, r *http.Request) error {
-	if fetch.IsPrefetch(r) {
-		w.WriteHeader(http.StatusNoContent)
+	if declined(w, r) {
 		return nil
 	}
 	query, err := params.Read(w, r)
@@ -101,7 +100,7 @@ func (c *Client) handleLogout(w http.ResponseWriter, r *http.Request) error {
 		case !fetch.IsTopLevel(r):
 			return refuse("cross_origin_request", nil)
 		case !c.opts.LogoutWithoutConfirmation:
-			c.confirmLogout(w, query)
+			c.confirmLogout(w, r, query)
 			return nil
 		}
 	}
@@ -113,9 +112,12 @@ func (c *Client) handleLogout(w http.ResponseWriter, r *http.Request) error {
 }
 
 // confirmLogout asks before another site's link signs the user out.
-func (c *Client) confirmLogout(w http.ResponseWriter, query map[string]string) {
+func (c *Client) confirmLogout(w http.ResponseWriter, r *http.Request, query map[string]string) {
 	fields := map[string]string{}
 	for _, name := range []string{"returnTo", "state", "federated", "ui_locales", "logout_hint"} {
+		if name == "returnTo" && fetch.IsCrossSite(r) {
+			continue // which the application may never have registered the way back for
+		}
 		if value, ok := query[name]; ok {
 			fields[name] = value
 		}

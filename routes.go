@@ -128,6 +128,16 @@ func (c *Client) serve(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
+// declined answers a browser that only prepares for a navigation which may never come: nothing is done for it. Only an
+// error makes it ask again when the user does come; Chromium takes a 204 for the answer, and a click then does nothing.
+func declined(w http.ResponseWriter, r *http.Request) bool {
+	if !fetch.IsPrefetch(r) {
+		return false
+	}
+	w.WriteHeader(http.StatusServiceUnavailable)
+	return true
+}
+
 // isRoute reports whether a decoded path, as a browser would ask for it, is one of the routes.
 func (c *Client) isRoute(path string) bool {
 	for _, route := range c.opts.Routes.named() {
@@ -205,9 +215,8 @@ func choosesAccount(name string) bool {
 
 // handleLogin starts the login that a link asks for.
 func (c *Client) handleLogin(w http.ResponseWriter, r *http.Request) error {
-	if fetch.IsPrefetch(r) {
-		w.WriteHeader(http.StatusNoContent) // a browser that only prepares must not start a login (lesson 11)
-		return nil
+	if declined(w, r) {
+		return nil // a browser that only prepares must not start a login (lesson 11)
 	}
 	if !fetch.IsTopLevel(r) {
 		// In a frame the login would evict the one that the user is just doing (S19); a script cannot follow it.
@@ -245,8 +254,7 @@ func (c *Client) handleLogin(w http.ResponseWriter, r *http.Request) error {
 // handleInitiateLogin starts the login that another site asks for (OIDC-36). Nobody is asked anything for an issuer that is
 // not ours, and what is asked for is no more than a link to the login route could.
 func (c *Client) handleInitiateLogin(w http.ResponseWriter, r *http.Request) error {
-	if fetch.IsPrefetch(r) {
-		w.WriteHeader(http.StatusNoContent)
+	if declined(w, r) {
 		return nil
 	}
 	if !fetch.IsTopLevel(r) {

@@ -247,7 +247,7 @@ func TestAnOfferOpensNothingByItself(t *testing.T) {
 		}
 		prefetch := a.browser.From("https://app.test").Request(http.MethodGet, keepLink.FindStringSubmatch(page.Body)[1])
 		prefetch.Header.Set("Sec-Purpose", "prefetch")
-		if resp := a.browser.Do(prefetch); resp.StatusCode != http.StatusNoContent || len(resp.Cookies()) > 0 {
+		if resp := a.browser.Do(prefetch); resp.StatusCode != http.StatusServiceUnavailable || len(resp.Cookies()) > 0 {
 			t.Errorf("a prefetch: %d", resp.StatusCode)
 		}
 		left, late := a.browser.Clone(), a.browser.Clone()

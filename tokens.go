@@ -265,8 +265,7 @@ func (h *holder) next(ctx context.Context, refused string) (*cookie.AccessToken,
 // handleAccessToken answers a script of the application with an access token. Whoever gets it here has run a script on
 // this origin (S29).
 func (c *Client) handleAccessToken(w http.ResponseWriter, r *http.Request) error {
-	if fetch.IsPrefetch(r) {
-		w.WriteHeader(http.StatusNoContent)
+	if declined(w, r) {
 		return nil
 	}
 	if !fetch.IsSameOrigin(r, c.origin, fetch.Allowed{}) {

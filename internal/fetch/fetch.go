@@ -23,6 +23,9 @@ func IsOurSite(r *http.Request) bool {
 	return len(site) == 1 && (site[0] == "same-origin" || site[0] == "same-site")
 }
 
+// IsCrossSite reports whether the browser says that another site made r.
+func IsCrossSite(r *http.Request) bool { return r.Header.Get("Sec-Fetch-Site") == "cross-site" }
+
 // StartsLogin reports whether r is a navigation that may be answered with a redirect to the provider. A HEAD, a
 // prefetch or a script's request never starts a login (lessons 11 and 28).
 func StartsLogin(r *http.Request) bool {
