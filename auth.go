@@ -433,7 +433,7 @@ func classify(err error) *Error {
 		return e
 	case errors.Is(err, ErrMFARequired):
 		return refuse("mfa_required", err)
-	case errors.Is(err, ErrUnavailable):
+	case errors.Is(err, ErrUnavailable), errors.Is(err, context.DeadlineExceeded): // of a middleware, before ours
 		return refuse("provider_unavailable", err)
 	}
 	if _, ok := errors.AsType[*ProviderError](err); ok {

@@ -211,7 +211,7 @@ var errorCode = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
 // loginError is the answer when the provider cannot be reached, or answers with something unusable.
 func loginError(code string, err error) error {
 	err = providerError(err)
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, ErrUnavailable) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return refuse(code, err)
