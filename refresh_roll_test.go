@@ -262,6 +262,7 @@ func TestOldGenerationsAreReported(t *testing.T) {
 					_, cookie = g.token("?force", cookie)
 				}
 				time.Sleep(tt.later)
+				synctest.Wait() // for the events of the refreshes
 				before := len(g.logs.all())
 				g.get("/", cookie)
 				if got := g.logs.names()[before:]; len(got) != 0 {
