@@ -1,5 +1,5 @@
-// Ownstore is a web application that keeps its sessions in a store of its own: files in a directory. It starts a provider to
-// sign in at on this machine:
+// Ownstore is a web application that keeps its sessions in a store of its own: files in a directory. It starts a
+// provider to sign in at on this machine:
 //
 //	go run ./examples/ownstore
 //

@@ -15,8 +15,8 @@ import (
 	"github.com/oidcauth/oidcauth/stores/redisstore"
 )
 
-// instance serves the application on addr. What all instances have to agree on is in the environment: provider, BaseURL,
-// secrets and the address of Redis.
+// instance serves the application on addr. What all instances have to agree on is in the environment: provider,
+// BaseURL, secrets and the address of Redis.
 func instance(addr string) error {
 	store, err := redisstore.New(redis.NewClient(&redis.Options{
 		Addr:                  os.Getenv("REDIS_ADDR"),

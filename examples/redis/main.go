@@ -1,11 +1,11 @@
-// Redis is a web application that runs as two processes behind a proxy which sends requests to them by turns. Its sessions
-// are in Redis, so that it does not matter which of them answers, nor whether one is killed. It starts all that it needs on
-// this machine, Redis too if there is a redis-server and REDIS_ADDR names no other:
+// Redis is a web application that runs as two processes behind a proxy which sends requests to them by turns. Its
+// sessions are in Redis, so that it does not matter which of them answers, nor whether one is killed. It starts all
+// that it needs on this machine, Redis too if there is a redis-server and REDIS_ADDR names no other:
 //
 //	go run ./examples/redis
 //
-// Sign in, kill a process (kill -9), and reload. What was killed is started again after three seconds. The application is
-// in app.go, what starts the processes in processes.go.
+// Sign in, kill a process (kill -9), and reload. What was killed is started again after three seconds. The application
+// is in app.go, and what starts the processes in processes.go.
 package main
 
 import (

@@ -107,7 +107,9 @@ func redisIsKilled(t *testing.T, w *world, browsers []*browser) {
 		wantEverybody(t, browsers)
 	})
 	down := n.those(func(a *answer) bool { return a.status == http.StatusServiceUnavailable })
-	others := n.those(func(a *answer) bool { return a.status != http.StatusOK && a.status != http.StatusServiceUnavailable })
+	others := n.those(func(a *answer) bool {
+		return a.status != http.StatusOK && a.status != http.StatusServiceUnavailable
+	})
 	for _, a := range down {
 		if a.path != "/account" || a.code() != "store_unavailable" || a.header.Get("Retry-After") == "" {
 			t.Errorf("%v", &a)
@@ -116,12 +118,13 @@ func redisIsKilled(t *testing.T, w *world, browsers []*browser) {
 	if len(others) > 0 {
 		t.Errorf("the answers are %v", n.statuses())
 	}
+	wantEverybody(t, browsers) // of each instance, now that nobody else asks
 	for i, b := range newcomers { // what was acknowledged is there, however late
 		if user := i % users; !b.isSignedIn(user) {
 			t.Errorf("of %d who signed in before Redis was killed, number %d is not signed in", len(newcomers), i)
 		}
 	}
-	for range 2 { // of each instance
+	for range 2 {
 		if a := thief.ask(0, "/account"); a.status != http.StatusUnauthorized {
 			t.Errorf("who had signed out before is back: %v", &a)
 		}
@@ -137,8 +140,8 @@ func redisIsKilled(t *testing.T, w *world, browsers []*browser) {
 	}
 }
 
-// comeUntil signs in users one after the other, in new browsers, and calls kill while it does. When one cannot sign in any
-// more it returns those who could.
+// comeUntil signs in users one after the other, in new browsers, and calls kill while it does. When one cannot sign in
+// any more it returns those who could.
 func (w *world) comeUntil(t *testing.T, kill func()) (in []*browser) {
 	t.Helper()
 	come := make(chan *browser, 1000) // more than there will be: nobody waits for kill

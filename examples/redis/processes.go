@@ -54,8 +54,8 @@ func waitFor(ctx context.Context, addr string) {
 // environment is what the instances have in common.
 func environment(provider *devprovider.Provider, baseURL, redis string) []string {
 	o := provider.Options()
-	return append(os.Environ(), "OIDC_ISSUER="+o.Issuer, "OIDC_CLIENT_ID="+o.ClientID, "OIDC_CLIENT_SECRET="+o.ClientSecret,
-		"APP_BASE_URL="+baseURL, "SESSION_SECRET="+rand.Text()+rand.Text(), "REDIS_ADDR="+redis)
+	return append(os.Environ(), "OIDC_ISSUER="+o.Issuer, "OIDC_CLIENT_ID="+o.ClientID,
+		"OIDC_CLIENT_SECRET="+o.ClientSecret, "APP_BASE_URL="+baseURL, "SESSION_SECRET="+rand.Text()+rand.Text(), "REDIS_ADDR="+redis)
 }
 
 // startInstance is this program once more, as an instance of the application.

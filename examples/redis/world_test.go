@@ -226,8 +226,8 @@ func (w *world) signedIn(user int) *browser {
 	return b
 }
 
-// wantEverybody waits until all users are seen as themselves, by both instances. Those who are signed out for now are for
-// good.
+// wantEverybody waits until all users are seen as themselves. If nobody else asks, each instance is asked. Who is
+// signed out is so for good.
 func wantEverybody(t *testing.T, browsers []*browser) {
 	t.Helper()
 	until(t, "everybody is signed in", func() bool {
@@ -264,8 +264,8 @@ func (n *tally) those(is func(*answer) bool) (some []answer) {
 	return some
 }
 
-// load lets all users reload the three pages until during returns. Each of them is seen as themselves or not at all: that
-// nobody is signed out or becomes somebody else is what all of this is about. The other answers are judged by the caller.
+// load lets all users reload the three pages until during returns. Each of them is seen as themselves or not at all:
+// that nobody is signed out or becomes somebody else is what all of this is about. The caller judges the other answers.
 func (w *world) load(t *testing.T, browsers []*browser, during func(*tally)) *tally {
 	t.Helper()
 	n := &tally{}
@@ -314,5 +314,6 @@ func durations(answers []answer) string {
 	if len(answers) == 0 {
 		return "none"
 	}
-	return fmt.Sprintf("%d, median %v, longest %v", len(answers), answers[len(answers)/2].took, answers[len(answers)-1].took)
+	median, longest := answers[len(answers)/2].took, answers[len(answers)-1].took
+	return fmt.Sprintf("%d, median %v, longest %v", len(answers), median, longest)
 }
