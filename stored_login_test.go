@@ -125,8 +125,9 @@ func TestNobodyIsReplacedWithoutAQuestionWhileTheStoreFails(t *testing.T) {
 			t.Parallel()
 			p := newProcess(t, mode.edit...)
 			p.browser.SignIn(oidcauthtest.Alice)
+			alices, _ := p.shelf.only(t)
 			p.op.SetUser(bob)
-			p.browser.Host("https://app.test", p.deafTo(t, mode.edit...).handler)
+			p.browser.Host("https://app.test", p.deafTo(alices, mode.edit...).handler)
 			page := p.browser.From("https://evil.test").Get("/auth/login?returnTo=/there")
 			p.browser.Host("https://app.test", p.handler)
 			if who := p.browser.Get("/").Body; who != "alice" {
@@ -144,10 +145,10 @@ func TestTheQuestionIsNotSkippedWhileTheStoreFails(t *testing.T) {
 			t.Parallel()
 			p := newProcess(t, mode.edit...)
 			p.browser.SignIn(oidcauthtest.Alice)
-			deaf := p.deafTo(t, mode.edit...)
+			alices, _ := p.shelf.only(t)
 			p.op.SetUser(bob)
 			question := p.browser.From("https://evil.test").Get("/auth/login?returnTo=/there")
-			p.browser.Host("https://app.test", deaf.handler)
+			p.browser.Host("https://app.test", p.deafTo(alices, mode.edit...).handler)
 			page := p.browser.From("https://app.test").Get(question.URL.RequestURI()) // a reload
 			if setsSession(page) || page.Body == "bob" {
 				t.Errorf("without a question it ends at %s with %q", page.URL, page.Body)
@@ -160,10 +161,9 @@ func TestTheQuestionIsNotSkippedWhileTheStoreFails(t *testing.T) {
 	}
 }
 
-// deafTo returns another process that cannot read the one session there is.
-func (p *process) deafTo(t *testing.T, edit ...func(*oidcauth.Options)) *process {
-	t.Helper()
-	key, _ := p.shelf.only(t)
+// deafTo returns another process that cannot read one of the sessions.
+func (p *process) deafTo(key string, edit ...func(*oidcauth.Options)) *process {
+	p.t.Helper()
 	return p.another(append(edit, func(o *oidcauth.Options) { o.Store = deaf{p.shelf, key} })...)
 }
 
@@ -178,6 +178,32 @@ func (d deaf) Get(ctx context.Context, key string) (data []byte, version int64, 
 		return nil, 0, false, errDown
 	}
 	return d.SessionStore.Get(ctx, key)
+}
+
+// Whether the offer is still good is the store's to say as well.
+func TestAnOfferThatCannotBeReadIsNotThrownAway(t *testing.T) {
+	t.Parallel()
+	for _, mode := range cookieModes {
+		p := newProcess(t, mode.edit...)
+		p.browser.SignIn(oidcauthtest.Alice)
+		alices, _ := p.shelf.only(t)
+		bobs := ""
+		p.op.SetUser(bob)
+		question := p.browser.From("https://evil.test").Get("/auth/login?returnTo=/there")
+		for key := range p.shelf.all() {
+			if key != alices {
+				bobs = key
+			}
+		}
+		p.browser.Host("https://app.test", p.deafTo(bobs, mode.edit...).handler)
+		if page := p.browser.Submit(question, changeToBob); page.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("%s: the answer is %d at %s", mode.name, page.StatusCode, page.URL)
+		}
+		p.browser.Host("https://app.test", p.handler)
+		if page := p.browser.Submit(question, changeToBob); page.Body != "bob" || page.URL.Path != "/there" {
+			t.Errorf("%s: once more it ends at %s with %q", mode.name, page.URL, page.Body)
+		}
+	}
 }
 
 // An answer to the question while the store is down is none: it can be given once more.

@@ -200,6 +200,34 @@ func TestWhoComesSecondGetsTheWinnersToken(t *testing.T) {
 	})
 }
 
+// The same a moment earlier: the provider has answered the winner, who has not saved it yet.
+func TestWhoComesSecondWaitsForTheWinnerToSave(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcess(t)
+		q := p.another()
+		cookie := p.login()
+		q.faults.Before(func(method, _ string) {
+			if method == "Set" {
+				time.Sleep(500 * time.Millisecond)
+			}
+		})
+		winner := make(chan string)
+		go func() { winner <- body(q.get("/token?force", cookie)) }()
+		synctest.Wait()
+		p.op.Fail("token", http.StatusBadRequest, "invalid_grant", 1)
+		resp := p.get("/token?force", cookie)
+		if got := body(resp); got != <-winner || len(resp.Cookies()) > 0 {
+			t.Errorf("the answer is %d, with %d cookies", resp.StatusCode, len(resp.Cookies()))
+		}
+		p.settle(t)
+		q.settle(t)
+		q.token("?force", cookie)
+		q.want(2)
+		q.settle(t)
+	})
+}
+
 // Lesson 5: as long as nobody can look, nobody knows that the session is over.
 func TestWhoComesSecondAndCannotLookEndsNothing(t *testing.T) {
 	t.Parallel()

@@ -28,8 +28,8 @@ func TestRotatingSecretsLogsNobodyOutOfTheStore(t *testing.T) {
 				steps := [][]string{{a}, {a, b}, {b, a}, {b}}
 				p := newProcess(t, secretsAre(a))
 				behind, grants := p, 0
-				users := map[string]string{} // cookies of sessions by the process that they began at
-				users["the first"] = p.login()
+				users := map[string]string{}   // cookies of sessions by the process that they began at
+				users["the first"] = p.login() // which is never refreshed: what sealed its tokens is to be replaced all the same
 				p.get("/set?cart=full", users["the first"])
 				for i, secrets := range steps[1:] {
 					ahead := p.another(secretsAre(secrets...))
@@ -66,6 +66,9 @@ func useEvery(t *testing.T, p *process, users map[string]string, name string) in
 	}
 	users[name] = after(users[name], resp.Header)
 	p.settle(t)
+	if name == "the first" {
+		return 0
+	}
 	_, users[name] = p.token("?force", users[name])
 	p.settle(t)
 	return 1
