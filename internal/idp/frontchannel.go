@@ -158,3 +158,12 @@ func withQuery(endpoint string, query url.Values) (string, error) {
 	target.RawQuery = strings.Join(append(parts, query.Encode()), "&")
 	return target.String(), nil
 }
+
+// Origin is that of the issuer: where the provider's own pages are.
+func (p *Provider) Origin() string {
+	u, err := url.Parse(p.cfg.Issuer)
+	if err != nil {
+		return "'none'" // New has refused such an issuer
+	}
+	return u.Scheme + "://" + u.Host
+}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -94,10 +95,13 @@ func (p *Provider) post(ctx context.Context, m *Metadata, what, target string, t
 			form.Set("client_secret", p.cfg.ClientSecret)
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, strings.NewReader(form.Encode()))
+	encoded := form.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, newTimely(ctx, encoded))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
+	req.ContentLength = int64(len(encoded))
+	req.GetBody = func() (io.ReadCloser, error) { return newTimely(ctx, encoded), nil }
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
 	if inHeader {
@@ -113,6 +117,29 @@ func (p *Provider) post(ctx context.Context, m *Metadata, what, target string, t
 	}
 	return a, nil
 }
+
+// A timely body cannot be read once its context's deadline has passed. net/http only waits to be told of that, and a process
+// that was stopped meanwhile may send what it should not before it is (S05).
+type timely struct {
+	body     *strings.Reader
+	deadline time.Time // zero: none
+}
+
+func newTimely(ctx context.Context, body string) timely {
+	deadline, _ := ctx.Deadline()
+	return timely{strings.NewReader(body), deadline}
+}
+
+// Read is called when the request is about to be written.
+func (t timely) Read(b []byte) (int, error) {
+	if !t.deadline.IsZero() && !time.Now().Before(t.deadline) {
+		return 0, context.DeadlineExceeded
+	}
+	return t.body.Read(b)
+}
+
+// Close implements [io.Closer].
+func (timely) Close() error { return nil }
 
 // authStyle never guesses by trying: a second attempt would spend the code twice (GAP-08).
 func (p *Provider) authStyle(m *Metadata) oauth2.AuthStyle {

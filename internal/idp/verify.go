@@ -146,11 +146,24 @@ func (p *Provider) verifySignature(ctx context.Context, url string, src source, 
 }
 
 // header is what matters of a JOSE header. Keys and addresses in it (jwk, jku, x5u, x5c) are never looked at.
-type header struct{ alg, id string }
+type header struct{ alg, id, typ string }
 
-// parseHeader reads the header of a compact JWS without trusting it. What is not one, has another algorithm or is
-// typed as another kind of token is refused before anything is fetched or computed.
+// parseHeader is readHeader for tokens that have no type of their own.
 func parseHeader(raw string, algs []string) (header, error) {
+	h, err := readHeader(raw, algs)
+	// RFC 8725 3.11: typed tokens of other kinds, such as at+jwt and logout+jwt, are media types ending in +jwt.
+	if err == nil && strings.HasSuffix(strings.ToLower(h.typ), "+jwt") {
+		err = refuse("type", "it is typed as %.64q", h.typ)
+	}
+	if err != nil {
+		return header{}, err
+	}
+	return h, nil
+}
+
+// readHeader reads the header of a compact JWS without trusting it. What is not one, or has another algorithm, is refused
+// before anything is fetched or computed.
+func readHeader(raw string, algs []string) (header, error) {
 	if strings.Count(raw, ".") != 2 {
 		return header{}, refuse("malformed", "it is not a compact JWS: encrypted tokens are not supported")
 	}
@@ -178,11 +191,7 @@ func parseHeader(raw string, algs []string) (header, error) {
 	if !slices.Contains(algs, alg) {
 		return header{}, refuse("alg", "it is signed with %.32q and not with one of %q", alg, algs)
 	}
-	// RFC 8725 3.11: typed tokens of other kinds, such as at+jwt and logout+jwt, are media types ending in +jwt.
-	if strings.HasSuffix(strings.ToLower(typ), "+jwt") {
-		return header{}, refuse("type", "it is typed as %.64q", typ)
-	}
-	return header{alg: alg, id: id}, nil
+	return header{alg: alg, id: id, typ: typ}, nil
 }
 
 func parseClaims(payload []byte) (object, error) {
