@@ -16,7 +16,8 @@
 // pass at once and sessions end.
 //
 // A [Provider] is correct until a test wants it otherwise: [Provider.Misbehave] makes it wrong in ways that have names,
-// [Provider.Change] turns single knobs, and [Provider.Fail], [Provider.Delay] and their like disturb its endpoints.
+// [Provider.Change] turns single knobs, and [Provider.Fail], [Provider.Delay], [Provider.Hold] and their like disturb
+// its endpoints.
 //
 // What an application does with its access tokens shows at an API in memory, which the HTTPClient of the provider's
 // options reaches:
@@ -25,6 +26,16 @@
 //
 // The API says whose token it got, for which audience and with which scope. [Provider.Grants] and [Provider.Reuses] say
 // how the application treats its refresh tokens.
+//
+// For a logout that begins elsewhere, tests post a token of [Provider.LogoutToken] to the application, or let the
+// provider do so when it ends a session:
+//
+//	provider.Serve("app.test", app)
+//	provider.Change(func(k *oidcauthtest.Knobs) {
+//		k.BackchannelLogoutURI = "https://app.test/auth/backchannel-logout"
+//	})
+//
+// [Provider.LogoutAnswers] has what the application answered.
 //
 // A handler behind a guard can be tested without any of this, with [oidcauth.ContextWithSession] and
 // [oidcauth.NewSession]. A provider for development, outside of tests, is package devprovider.

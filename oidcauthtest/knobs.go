@@ -21,6 +21,7 @@ type Knobs struct {
 	OddRefreshTokens    bool          // any printable ASCII, spaces included
 	ClientAuth          string        // the only method accepted: client_secret_basic or client_secret_post; default both
 	SID                 string        // the claim sid; default one for each login; "-": none
+	OddSIDs             bool          // the sid of each login has spaces and all kinds of punctuation
 	ClaimsByScope       bool          // the user's claims are at UserInfo alone, and only those of the scopes asked for
 	JWTAccessTokens     bool          // access tokens are JWTs of RFC 9068, signed with RS256; default opaque
 	Audiences           []string      // what a refresh may ask for beside the login's own; nil: anything
@@ -45,6 +46,15 @@ type Knobs struct {
 	MangleIDToken  func(jwt string) string     // returns what is sent instead
 	EditUserInfo   func(claims map[string]any)
 	EditLogout     func(query url.Values) // of the redirect after the logout
+
+	// BackchannelLogoutURI is where end_session posts a logout token, while its own request is still open, if it ends a
+	// session: that of the id_token_hint, or else of a logout_hint that is a sid. [Provider.Serve] says what answers
+	// there, and [Provider.LogoutAnswers] how it did. Default: no logout token is sent.
+	BackchannelLogoutURI string
+	// FrontchannelLogoutURI is what end_session shows in a frame if it ends a session, before the browser goes on to the
+	// post-logout URL. A [Browser] loads no frames: see [Provider.FrontchannelLogoutURL]. Default: no frame.
+	FrontchannelLogoutURI string
+	EditLogoutToken       func(header, claims map[string]any) // may change logout tokens, see [Provider.LogoutToken]
 }
 
 // A Request is one that a [Provider] received. It holds secrets: only tests should see it.

@@ -11,12 +11,15 @@ import (
 
 // Misbehave makes the provider wrong, or unusual, in one way, beside those of earlier calls. Most names are those of
 // the modules of the OpenID Foundation's conformance suite for clients, without their prefix, such as "invalid-iss".
-// See [Misbehaviours] and [RightfulBehaviours].
+// See [Misbehaviours], [RightfulBehaviours] and [BackchannelMisbehaviours].
 func (p *Provider) Misbehave(name string) {
 	p.tb.Helper()
 	change, ok := misbehaviours()[name]
 	if !ok {
 		change, ok = rightful()[name]
+	}
+	if !ok {
+		change, ok = backchannel()[name]
 	}
 	if !ok {
 		p.tb.Fatalf("no misbehaviour is called %q", name)
@@ -32,6 +35,10 @@ func Misbehaviours() []string { return slices.Sorted(maps.Keys(misbehaviours()))
 // RightfulBehaviours returns the names for [Provider.Misbehave] of what is unusual and yet right: a client has to
 // accept it. The exception is "kid-absent-multiple-jwks", which it may refuse.
 func RightfulBehaviours() []string { return slices.Sorted(maps.Keys(rightful())) }
+
+// BackchannelMisbehaviours returns the names for [Provider.Misbehave] of what is wrong with a logout token, for which a
+// client has to answer with status 400 and end nothing. All begin with "backchannel-".
+func BackchannelMisbehaviours() []string { return slices.Sorted(maps.Keys(backchannel())) }
 
 func misbehaviours() map[string]func(*Knobs) {
 	all := map[string]func(*Knobs){
@@ -119,6 +126,7 @@ func wrongCallbacks() map[string]func(*Knobs) {
 
 func rightful() map[string]func(*Knobs) {
 	return map[string]func(*Knobs){
+		"backchannel-rpinitlogout": suiteLogout,
 		"kid-absent-single-jwks":   func(k *Knobs) { k.NoKeyIDs = 1 },
 		"kid-absent-multiple-jwks": func(k *Knobs) { k.NoKeyIDs = 3 },
 		"decoy-keys":               func(k *Knobs) { k.DecoyKeys = true },
@@ -137,6 +145,49 @@ func rightful() map[string]func(*Knobs) {
 		"missing-at-hash":                          claims(without("at_hash")),
 		"response-without-expires-in":              func(k *Knobs) { k.OmitExpiresIn = true },
 		"token-type-case-insensitivity":            tokens(func(r map[string]any) { r["token_type"] = "bEARER" }),
+	}
+}
+
+// backchannel are flaws of logout tokens that are otherwise the conformance suite's.
+func backchannel() map[string]func(*Knobs) {
+	flaw := func(f func(header, claims map[string]any)) func(*Knobs) {
+		return func(k *Knobs) {
+			suiteLogout(k)
+			editLogoutToken(k, f)
+		}
+	}
+	ofClaims := func(f func(map[string]any)) func(*Knobs) {
+		return flaw(func(_, claims map[string]any) { f(claims) })
+	}
+	return map[string]func(*Knobs){
+		"backchannel-alg-none":   flaw(func(header, _ map[string]any) { header["alg"] = "none"; delete(header, "kid") }),
+		"backchannel-wrong-alg":  flaw(func(header, _ map[string]any) { header["alg"] = "ES256" }), // by a published key
+		"backchannel-no-event":   ofClaims(without("events")),
+		"backchannel-with-nonce": ofClaims(func(c map[string]any) { c["nonce"] = "nonce" }),
+		"backchannel-wrong-aud":  ofClaims(suffix("aud", "1")),
+		"backchannel-wrong-event": ofClaims(func(c map[string]any) {
+			c["events"] = map[string]any{"http://schemas.openid.net/event/backchannel-logout1": map[string]any{}}
+		}),
+		"backchannel-wrong-iss": ofClaims(suffix("iss", "1")),
+	}
+}
+
+// suiteLogout makes logins and logout tokens those of the conformance suite.
+func suiteLogout(k *Knobs) {
+	k.OddSIDs = true
+	editLogoutToken(k, func(header, claims map[string]any) {
+		delete(header, "typ")
+		claims["unknown"] = "to be ignored"
+	})
+}
+
+func editLogoutToken(k *Knobs, f func(header, claims map[string]any)) {
+	first := k.EditLogoutToken
+	k.EditLogoutToken = func(header, claims map[string]any) {
+		if first != nil {
+			first(header, claims)
+		}
+		f(header, claims)
 	}
 }
 

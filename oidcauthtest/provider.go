@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -38,6 +39,9 @@ type Provider struct {
 	issuer  string
 	host    string // of the issuer
 	apis    sites
+
+	mu      sync.Mutex
+	answers []*Response // to logout tokens
 }
 
 // NewProvider returns a provider with one registered client: the application that [Provider.Options] describes. It is
@@ -55,6 +59,7 @@ func NewProvider(tb testing.TB, edit ...func(*oidcauth.Options)) *Provider {
 		f(&p.options)
 	}
 	config := p.client()
+	config.SendLogoutToken = p.sendLogoutToken
 	var err error
 	if p.op, err = op.New(config); err != nil {
 		tb.Fatalf("provider: %v", err)
@@ -165,6 +170,14 @@ func (p *Provider) Hold(endpoint string) (release func()) {
 	p.tb.Helper()
 	p.known(endpoint)
 	return p.op.Hold(endpoint)
+}
+
+// HoldAnswer is [Provider.Hold] for requests that are carried out: a refresh token is rotated, and its client waits for
+// the answer. With [Provider.FailAfter], that failure is what waits.
+func (p *Provider) HoldAnswer(endpoint string) (release func()) {
+	p.tb.Helper()
+	p.known(endpoint)
+	return p.op.HoldAnswer(endpoint)
 }
 
 // RotateKeys replaces the signing keys. The old ones are gone at once.

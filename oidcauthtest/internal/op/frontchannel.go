@@ -19,9 +19,9 @@ type grant struct {
 	begun                                     time.Time
 
 	// Under Provider.mu.
-	newest, previous string // refresh tokens
-	rotated          time.Time
-	used, revoked    bool
+	newest, previous     string // refresh tokens
+	rotated              time.Time
+	used, revoked, ended bool
 }
 
 // authorize answers an authentication request (OpenID Connect Core 3.1.2).
@@ -147,15 +147,12 @@ func (p *Provider) newCode(l Login, q url.Values) string {
 	if l.At.IsZero() {
 		l.At = time.Now()
 	}
-	sid := random()
-	if p.knobs.SID != "" {
-		sid = strings.TrimPrefix(p.knobs.SID, "-")
-	}
 	code := "code-" + random()
-	p.codes[code] = &grant{
-		login: l, sid: sid, begun: time.Now(), nonce: q.Get("nonce"), challenge: q.Get("code_challenge"),
+	g := &grant{
+		login: l, sid: p.knobs.newSID(), begun: time.Now(), nonce: q.Get("nonce"), challenge: q.Get("code_challenge"),
 		scope: q.Get("scope"), redirectURI: q.Get("redirect_uri"), audience: cmp.Or(audience(q), p.ownAPI()),
 	}
+	p.codes[code], p.logins = g, append(p.logins, g)
 	return code
 }
 
@@ -166,59 +163,6 @@ func (p *Provider) registered(uri string, logout bool) bool {
 		return slices.Contains(p.config.PostLogoutURIs, uri)
 	}
 	return slices.Contains(p.config.RedirectURIs, uri)
-}
-
-// endSession ends a session that this provider does not have, and sends the browser back to a registered URL
-// (OpenID Connect RP-Initiated Logout 1.0 sections 2 and 3).
-func (p *Provider) endSession(w http.ResponseWriter, r *http.Request) {
-	if name := doubled(r.Form); name != "" {
-		http.Error(w, "parameter "+name+" occurs twice", http.StatusBadRequest)
-		return
-	}
-	hint, target := r.Form.Get("id_token_hint"), r.Form.Get("post_logout_redirect_uri")
-	p.mu.Lock()
-	issued := p.idTokens[hint]
-	p.mu.Unlock()
-	if hint != "" && !issued && p.config.CheckHints {
-		http.Error(w, "the id_token_hint was not issued here", http.StatusBadRequest)
-		return
-	}
-	// A hint names the client as well.
-	client := r.Form.Get("client_id") == p.config.ClientID || issued && !r.Form.Has("client_id")
-	if target != "" && (!client || !p.registered(target, true)) {
-		http.Error(w, "unknown client_id, or post-logout URL that is not registered", http.StatusBadRequest)
-		return
-	}
-	p.loggedOut(w, r, target, r.Form.Get("state"))
-}
-
-// v2Logout is Auth0's older logout: it compares URLs without their query and knows no state.
-func (p *Provider) v2Logout(w http.ResponseWriter, r *http.Request) {
-	target := r.Form.Get("returnTo")
-	compared, _, _ := strings.Cut(target, "?")
-	if target != "" && (r.Form.Get("client_id") != p.config.ClientID || !p.registered(compared, true)) {
-		http.Error(w, "unknown client_id, or returnTo that is not registered", http.StatusBadRequest)
-		return
-	}
-	p.loggedOut(w, r, target, "")
-}
-
-// loggedOut sends the browser to target, which is registered, or says that it is signed out.
-func (p *Provider) loggedOut(w http.ResponseWriter, r *http.Request, target, state string) {
-	u, err := url.Parse(target)
-	if target == "" || err != nil {
-		answer(w, http.StatusOK, map[string]any{"signed_out": true})
-		return
-	}
-	query := u.Query()
-	if state != "" {
-		query.Set("state", state)
-	}
-	if k, _ := p.now(); k.EditLogout != nil {
-		k.EditLogout(query)
-	}
-	u.RawQuery = query.Encode()
-	redirect(w, r, u.String())
 }
 
 // redirect never repeats a body: a form of ours may have held a password (RFC 9700 4.12).

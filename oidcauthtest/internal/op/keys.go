@@ -155,6 +155,11 @@ func (p *Provider) sign(claims map[string]any, k *Knobs, edit func(map[string]an
 	if edit != nil {
 		edit(header)
 	}
+	return compact(header, claims, k.alg(), key)
+}
+
+// compact signs claims by alg, unless the header's is none.
+func compact(header, claims map[string]any, alg string, key any) (string, error) {
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", fmt.Errorf("encode claims: %w", err)
@@ -169,7 +174,7 @@ func (p *Provider) sign(claims map[string]any, k *Knobs, edit func(map[string]an
 			options.WithHeader(jose.HeaderKey(name), value)
 		}
 	}
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(k.alg()), Key: key}, options)
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.SignatureAlgorithm(alg), Key: key}, options)
 	if err != nil {
 		return "", fmt.Errorf("signer: %w", err)
 	}

@@ -3,6 +3,8 @@
 package op
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -31,6 +33,8 @@ type Config struct {
 	Keys Keys
 	// CheckHints refuses an id_token_hint that this Provider did not issue.
 	CheckHints bool
+	// SendLogoutToken brings a logout token to the application, and returns when that has answered. Nil: none is sent.
+	SendLogoutToken func(ctx context.Context, uri, token string)
 }
 
 // A Login is one authentication of a user at the provider.
@@ -50,6 +54,7 @@ type Knobs struct {
 	OddRefreshTokens                     bool
 	ClientAuth                           string
 	SID                                  string
+	OddSIDs                              bool
 	ClaimsByScope                        bool
 	JWTAccessTokens                      bool
 	Audiences                            []string
@@ -73,6 +78,10 @@ type Knobs struct {
 	MangleIDToken  func(jwt string) string
 	EditUserInfo   func(claims map[string]any)
 	EditLogout     func(query url.Values)
+
+	BackchannelLogoutURI  string
+	FrontchannelLogoutURI string
+	EditLogoutToken       func(header, claims map[string]any)
 }
 
 // A Request is one request that the provider received, as oidcauthtest.Request describes it.
@@ -97,13 +106,15 @@ type Provider struct {
 	failures map[string][]failure
 	delays   map[string]time.Duration
 	holds    map[string][]chan struct{}
+	answers  map[string][]chan struct{} // holds of answers
+	logins   []*grant                   // oldest first
 	codes    map[string]*grant
 	access   map[string]accessToken
 	refresh  map[string]*grant
-	idTokens map[string]bool // issued: what an id_token_hint may be
-	decoys   []Keys          // made when first needed, then the same for ever
-	grants   int             // refreshes that succeeded
-	reuses   int             // refreshes with a token that was used up
+	idTokens map[string]*grant // issued: what an id_token_hint may be
+	decoys   []Keys            // made when first needed, then the same for ever
+	grants   int               // refreshes that succeeded
+	reuses   int               // refreshes with a token that was used up
 }
 
 type failure struct {
@@ -127,9 +138,9 @@ func New(c Config) (*Provider, error) {
 	}
 	return &Provider{
 		config: c, path: strings.TrimSuffix(issuer.Path, "/"), keys: keys, failures: map[string][]failure{},
-		delays: map[string]time.Duration{}, holds: map[string][]chan struct{}{},
+		delays: map[string]time.Duration{}, holds: map[string][]chan struct{}{}, answers: map[string][]chan struct{}{},
 		codes: map[string]*grant{}, access: map[string]accessToken{}, refresh: map[string]*grant{},
-		idTokens: map[string]bool{},
+		idTokens: map[string]*grant{},
 	}, nil
 }
 
@@ -186,11 +197,16 @@ func (p *Provider) fail(endpoint string, f failure) {
 }
 
 // Hold lets the requests that arrive at an endpoint wait until release is called, but not longer than their clients do.
-func (p *Provider) Hold(endpoint string) (release func()) {
+func (p *Provider) Hold(endpoint string) (release func()) { return p.hold(p.holds, endpoint) }
+
+// HoldAnswer is Hold for requests that have been carried out.
+func (p *Provider) HoldAnswer(endpoint string) (release func()) { return p.hold(p.answers, endpoint) }
+
+func (p *Provider) hold(holds map[string][]chan struct{}, endpoint string) (release func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	held := make(chan struct{})
-	p.holds[endpoint] = append(p.holds[endpoint], held)
+	holds[endpoint] = append(holds[endpoint], held)
 	return sync.OnceFunc(func() { close(held) }) // from then on it holds nobody
 }
 
@@ -275,25 +291,42 @@ func (p *Provider) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !trouble.wait(r.Context()) {
 		return // the client is gone
 	}
-	switch fail := trouble.fail; {
+	fail, own := trouble.fail, kept{header: w.Header().Clone()}
+	if fail == nil || fail.after {
+		p.serve(&own, r, name)
+	}
+	switch {
+	case !wait(r.Context(), trouble.answers):
 	case fail == nil:
-		p.serve(w, r, name)
-		return
-	case fail.after:
-		p.serve(lost{}, r, name)
-	}
-	if trouble.fail.status == 0 {
+		own.send(w)
+	case fail.status == 0:
 		panic(http.ErrAbortHandler) // how a handler says that it closes the connection
+	default:
+		answer(w, fail.status, fail.body)
 	}
-	answer(w, trouble.fail.status, trouble.fail.body)
 }
 
-// lost is where an answer goes that nobody gets.
-type lost struct{}
+// kept is an answer that may have to wait, or that nobody gets.
+type kept struct {
+	header http.Header
+	status int // 0: none yet
+	body   bytes.Buffer
+}
 
-func (lost) Header() http.Header         { return http.Header{} }
-func (lost) Write(b []byte) (int, error) { return len(b), nil }
-func (lost) WriteHeader(int)             {}
+func (k *kept) Header() http.Header { return k.header }
+
+func (k *kept) WriteHeader(status int) { k.status = cmp.Or(k.status, status) }
+
+func (k *kept) Write(b []byte) (int, error) {
+	k.WriteHeader(http.StatusOK)
+	return k.body.Write(b)
+}
+
+func (k *kept) send(w http.ResponseWriter) {
+	maps.Copy(w.Header(), k.header)
+	w.WriteHeader(cmp.Or(k.status, http.StatusOK))
+	_, _ = w.Write(k.body.Bytes()) // an error means that the client is gone
+}
 
 // serve answers the request for an endpoint.
 func (p *Provider) serve(w http.ResponseWriter, r *http.Request, name string) {
@@ -322,9 +355,9 @@ func (p *Provider) serve(w http.ResponseWriter, r *http.Request, name string) {
 
 // A trouble is what is to go wrong with one request.
 type trouble struct {
-	delay time.Duration
-	holds []chan struct{}
-	fail  *failure // nil: nothing does
+	delay          time.Duration
+	holds, answers []chan struct{}
+	fail           *failure // nil: nothing does
 }
 
 // note logs a request and says what is to go wrong with it.
@@ -333,7 +366,7 @@ func (p *Provider) note(endpoint string, r *http.Request) trouble {
 	defer p.mu.Unlock()
 	target := *r.URL
 	p.requests = append(p.requests, Request{endpoint, r.Method, &target, maps.Clone(r.Form), r.Header.Clone()})
-	t := trouble{delay: p.delays[endpoint], holds: p.holds[endpoint]}
+	t := trouble{delay: p.delays[endpoint], holds: p.holds[endpoint], answers: p.answers[endpoint]}
 	queue := p.failures[endpoint]
 	if len(queue) == 0 {
 		return t
@@ -357,7 +390,12 @@ func (t trouble) wait(ctx context.Context) bool {
 			return false
 		}
 	}
-	for _, held := range t.holds {
+	return wait(ctx, t.holds)
+}
+
+// wait lets all holds end, and reports false if ctx ends meanwhile.
+func wait(ctx context.Context, holds []chan struct{}) bool {
+	for _, held := range holds {
 		select {
 		case <-held:
 		case <-ctx.Done():
@@ -394,6 +432,7 @@ func (p *Provider) discovery(w http.ResponseWriter) {
 		"authorization_response_iss_parameter_supported": true,
 		"scopes_supported":                               []string{"openid", "profile", "email", "offline_access"},
 	}
+	maps.Copy(metadata, k.logouts())
 	if k.EditMetadata != nil {
 		k.EditMetadata(metadata)
 	}

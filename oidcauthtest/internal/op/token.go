@@ -179,7 +179,7 @@ func (p *Provider) idToken(i *issue) (string, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.idTokens[jwt] = true
+	p.idTokens[jwt] = i.grant
 	return jwt, nil
 }
 
