@@ -63,6 +63,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"database/sql/driver"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -325,8 +326,12 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // tryAgain tells if a transaction lost against another, as in PostgreSQL with default_transaction_isolation above read
-// committed, or if SQLite's file is locked. Nothing has been done then.
+// committed, if SQLite's file is locked, or if the pool's connection was closed before anything was sent, as pgx does when
+// a query before was cancelled. Nothing has been done then.
 func tryAgain(err error) bool {
+	if errors.Is(err, driver.ErrBadConn) {
+		return true
+	}
 	var state interface{ SQLState() string } // both pgx and lib/pq have it
 	if errors.As(err, &state) {
 		return state.SQLState() == "40001" || state.SQLState() == "40P01"
