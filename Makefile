@@ -7,7 +7,7 @@ test:   ; go test ./...
 race:   ; .ci/run race
 lint:   ; .ci/run format vet staticcheck tidy deps links
 format: ; GOWORK=off go tool -modfile=internal/tools/go.mod gofumpt -w .
-tidy:   ; for dir in . internal/tools e2e examples/api examples/chi examples/ownstore examples/proxy examples/redis stores/redisstore stores/sqlstore; do (cd $$dir && GOWORK=off go mod tidy) || exit 1; done
+tidy:   ; for dir in . internal/tools e2e e2e/processes examples/api examples/chi examples/ownstore examples/proxy examples/redis stores/redisstore stores/sqlstore; do (cd $$dir && GOWORK=off go mod tidy) || exit 1; done
 deps:   ; .ci/run update_deps
 links:  ; .ci/run links
 e2e:    ; cd e2e && GOWORK=off go test -v -timeout 30m ./...

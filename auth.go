@@ -33,7 +33,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,6 +49,7 @@ import (
 	"github.com/oidcauth/oidcauth/internal/login"
 	"github.com/oidcauth/oidcauth/internal/page"
 	"github.com/oidcauth/oidcauth/internal/returnto"
+	"github.com/oidcauth/oidcauth/internal/revocation"
 	"github.com/oidcauth/oidcauth/internal/storage"
 )
 
@@ -69,8 +69,10 @@ type Client struct {
 	ledger      *ledger.Ledger[*granted]
 	transport   http.RoundTripper   // to APIs
 	tasks       *semaphore.Weighted // revocations and grants under way
-	store       *storage.Guarded    // nil: sessions are in the cookie
-	rolling     sync.Map            // ids of sessions whose idle time is being extended in the store
+	shared      *storage.Guarded    // with other processes: sessions, or what is noted about them; nil: nothing
+	store       *storage.Guarded    // the same, nil if sessions are in the cookie
+	marks       *revocation.Registry
+	rolling     sync.Map // ids of sessions that are being saved in the store, or noted
 }
 
 // New checks o as a whole and returns every mistake in it as joined [*ConfigError] values. It does no I/O and starts no
@@ -118,8 +120,12 @@ func New(o Options) (*Client, error) {
 	if c.transport = idp.DefaultTransport(64); o.HTTPClient != nil {
 		c.transport = cmp.Or(o.HTTPClient.Transport, http.DefaultTransport)
 	}
-	if o.Store != nil {
-		c.store = storage.Guard(o.Store, o.StoreTimeout)
+	switch {
+	case o.Store != nil:
+		c.shared = storage.Guard(o.Store, o.StoreTimeout)
+		c.store = c.shared
+	case o.RevocationStore != nil:
+		c.shared = storage.Guard(o.RevocationStore, o.StoreTimeout)
 	}
 	c.cookies = cookie.NewSet(cookie.SetOptions{
 		Session: cookie.Attributes{
@@ -131,6 +137,11 @@ func New(o Options) (*Client, error) {
 		LoginTTL: login.Lifetime, LogoutTTL: 10 * time.Minute, OfferTTL: offerLifetime, Stored: o.Store != nil,
 		CrossSiteLogins: o.ResponseMode == ResponseFormPost,
 	})
+	if o.cannotRevoke() == nil {
+		c.marks = &revocation.Registry{
+			Store: c.shared, Names: c.markNames, Seal: c.cookies.Vault.Seal, Open: c.cookies.Vault.Open, Life: c.noteLife(),
+		}
+	}
 	return c, nil
 }
 
@@ -177,133 +188,6 @@ func (c *Client) Wrap(next http.Handler) http.Handler {
 	})
 }
 
-// RequireAuth lets only requests with a session through. Others are sent to the login if they are navigations of a
-// browser tab, and get 401 with a JSON body otherwise. It also refuses cross-origin requests with unsafe methods and
-// WebSocket handshakes from other origins (403), and keeps responses out of shared caches. [SessionFromContext] gives
-// next the session. The auth routes are served as by [Client.Wrap], so that a guard may stand around everything.
-func (c *Client) RequireAuth(next http.Handler) http.Handler {
-	return c.RequireAuthWith(RequireOptions{})(next)
-}
-
-// RequireAuthAPI is [Client.RequireAuth] for requests made by programs: without a session the answer is always 401.
-func (c *Client) RequireAuthAPI(next http.Handler) http.Handler {
-	return c.RequireAuthWith(RequireOptions{API: true})(next)
-}
-
-// RequireOptions say what [Client.RequireAuthWith] asks of a request. The zero value is [Client.RequireAuth].
-type RequireOptions struct {
-	// API answers 401 where a page would be sent to the login.
-	API bool
-	// FreshFor refreshes the login's access token before the handler runs if less than this is left of it (but not of more
-	// than half its lifetime): for handlers that stream, since nothing can be refreshed once the header is out. While the
-	// provider cannot be reached a token that is still valid will do. 0 leaves it to the handler.
-	FreshFor time.Duration
-	// Check may refuse a session: with ErrLoginRequired the user logs in again, an *Error says itself how it is
-	// answered, any other is 403, and so is ErrLoginRequired on a page that asked for a login in the last five minutes.
-	Check func(*http.Request, *Session) error
-	// Login is how the login is started. Its ReturnTo is ignored: the user comes back to where they were.
-	Login *LoginOptions
-}
-
-// RequireAuthWith is [Client.RequireAuth] with options. It panics if o is contradictory, as ServeMux does for a bad
-// pattern.
-func (c *Client) RequireAuthWith(o RequireOptions) func(http.Handler) http.Handler {
-	if o.FreshFor < 0 {
-		panic("oidcauth: RequireOptions: FreshFor is negative")
-	}
-	if o.API && o.Login != nil {
-		panic("oidcauth: RequireOptions: an API guard starts no login; remove API or Login")
-	}
-	options := LoginOptions{}
-	if o.Login != nil {
-		options = o.Login.clone()
-	}
-	if err := checkLoginOptions(&options); err != nil {
-		panic("oidcauth: RequireOptions: " + err.Error())
-	}
-	return func(next http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if c.serve(w, r) { // a guard around everything must not stand before the callback
-				return
-			}
-			v, w, r, first := c.enter(w, r)
-			v.guard(w.Header())
-			s, err := c.admit(r, v, &o)
-			if err != nil {
-				c.turnAway(w, r, err, o.API, options)
-			} else {
-				next.ServeHTTP(w, r.WithContext(ContextWithSession(r.Context(), s)))
-			}
-			if first {
-				v.writeHeader(http.StatusOK)
-			}
-		})
-	}
-}
-
-// admit decides whether a guard lets r through: origin first, then session, then the application's own check.
-func (c *Client) admit(r *http.Request, v *visit, o *RequireOptions) (*Session, error) {
-	if err := c.checkOrigin(r); err != nil {
-		return nil, err
-	}
-	s, err := v.load()
-	if err == nil && o.FreshFor > 0 {
-		h := holder{request: r, visit: v}
-		if _, err = h.first(&TokenOptions{}, max(o.FreshFor, c.opts.TokenRefreshBuffer)); err == nil {
-			s, err = v.load()
-		}
-	}
-	if err != nil || o.Check == nil {
-		return s, err
-	}
-	if err = o.Check(r, s); err == nil || errors.Is(err, ErrLoginRequired) {
-		return s, err
-	}
-	if _, ok := errors.AsType[*Error](err); !ok {
-		err = refuse("forbidden", err)
-	}
-	return nil, err
-}
-
-// checkOrigin refuses what another origin's page makes a browser send: unsafe methods, and WebSocket handshakes, which
-// are GETs that no other check sees (S30).
-func (c *Client) checkOrigin(r *http.Request) error {
-	if c.opts.InsecureDisableCSRFProtection {
-		return nil
-	}
-	err, from := c.crossOrigin.Check(r), r.Header.Get("Origin")
-	if err == nil && fetch.IsWebSocket(r) && from != c.origin && !slices.Contains(c.opts.TrustedOrigins, from) {
-		err = errors.New("WebSocket handshake from another origin")
-	}
-	if err != nil {
-		err = refuse("cross_origin_request", err)
-	}
-	return err
-}
-
-// turnAway answers a request that a guard does not let through.
-func (c *Client) turnAway(w http.ResponseWriter, r *http.Request, err error, api bool, o LoginOptions) {
-	_, says := errors.AsType[*Error](err) // says itself how it is answered, whatever its cause is
-	again := errors.Is(err, ErrLoginRequired)
-	if api || says || !fetch.StartsLogin(r) || !again && !errors.Is(err, ErrNoSession) {
-		c.fail(w, r, "guard", err)
-		return
-	}
-	if target := fetch.Page(r, c.origin, c.basePath, c.opts.PrefixStripped); c.hops(r) && c.returnTo.Resolve(target) == target {
-		hop(w, target)
-		return
-	}
-	if s, _ := c.GetSession(r); again && s != nil && s.askedAgain(r) {
-		err = refuse("login_denied", fmt.Errorf("a new login brought no better session: %w", err))
-	} else {
-		o.ReturnTo = fetch.Page(r, c.origin, c.basePath, c.opts.PrefixStripped)
-		err = c.startLogin(w, r, "guard", o, again)
-	}
-	if err != nil {
-		c.fail(w, r, "guard", err)
-	}
-}
-
 // Error answers err as the routes and guards do: [ErrNoSession] and [ErrLoginRequired] start a login for a navigation
 // and are 401 with a JSON body otherwise, [ErrUnavailable] is 503, and an [*Error] says itself what it is. Anything
 // else is 500, with the text in the log only. Nothing may have been written yet. To a client that went away it is 503.
@@ -321,7 +205,7 @@ var (
 	ErrMFARequired = errors.New("oidcauth: multi-factor authentication required")
 	// ErrInvalidState says that a callback belongs to no login that this browser started.
 	ErrInvalidState = errors.New("oidcauth: invalid state")
-	// ErrUnavailable says that the provider cannot be reached at the moment.
+	// ErrUnavailable says that the provider, or the store, cannot be reached at the moment.
 	ErrUnavailable = errors.New("oidcauth: unavailable")
 	// ErrHeaderWritten says that a cookie would have to be set after the response header was sent.
 	ErrHeaderWritten = errors.New("oidcauth: response header already written")
@@ -401,7 +285,8 @@ func (c *Client) fail(w http.ResponseWriter, r *http.Request, routeName string, 
 		c.opts.OnError(w, r, e)
 		return
 	}
-	if fetch.WantsPage(r) && e.Status != http.StatusUnauthorized { // a 401 is for programs: in a tab the login starts
+	// A 401 is for programs, since in a tab the login starts, but at the end of one.
+	if fetch.WantsPage(r) && (e.Status != http.StatusUnauthorized || e.Code == "session_revoked") {
 		c.errorPage(w, r, e)
 		return
 	}
@@ -471,6 +356,8 @@ func (c *Client) errorPage(w http.ResponseWriter, r *http.Request, e *Error) {
 //	login.failed              a callback ended in an error (Err)
 //	session.created           a login ended well
 //	session.ended             a session was logged out, or the provider takes its refresh token no more
+//	session.revoked           a session, or all of a user without SessionID, were ended from elsewhere: by a logout token, or
+//	                          by RevokeSession or RevokeSessions
 //	session.refreshed         new tokens were got
 //	session.joined            a request got tokens that another request's refresh had brought
 //	session.stale_generation  the same, more than three refreshes or ten minutes late: a tab that slept, or a stolen cookie

@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -20,6 +23,7 @@ import (
 	"github.com/oidcauth/oidcauth/internal/ledger"
 	"github.com/oidcauth/oidcauth/internal/login"
 	"github.com/oidcauth/oidcauth/internal/params"
+	"github.com/oidcauth/oidcauth/internal/revocation"
 )
 
 // handleCallback ends a login: the provider sent the browser back with a code, or with an error.
@@ -43,10 +47,11 @@ func (c *Client) handleCallback(w http.ResponseWriter, r *http.Request) error {
 	detached := r.WithContext(context.WithoutCancel(r.Context()))
 	wait, cancel := context.WithTimeout(r.Context(), 10*time.Second)
 	defer cancel()
-	finish := func() (*Session, error) { return c.finishLogin(detached, tx, query) }
-	s, first, err := c.callbacks.Do(wait, tx.State, fmt.Sprint(query), finish)
+	s, first, err := c.loginOnce(wait, detached, tx, query)
 	if err == nil {
 		err = c.completeLogin(w, r, s, tx, c.returnTo.Resolve(tx.ReturnTo), first) // checked again (BCP-01)
+	} else if errors.Is(err, errTie) && !tx.Over {
+		return c.startOver(w, r, tx)
 	} else if !first {
 		err = refuse("invalid_state", errors.Join(ErrInvalidState, err))
 	}
@@ -54,6 +59,135 @@ func (c *Client) handleCallback(w http.ResponseWriter, r *http.Request) error {
 		err = c.loginFailed(r, tx, err)
 	}
 	return err
+}
+
+// loginOnce is finishLogin, once for each login, in all processes that share a store: who comes again with the same answer
+// gets the session that is there, as long as wait does not end. first is false for them.
+func (c *Client) loginOnce(
+	wait context.Context, r *http.Request, tx *login.Transaction, query map[string]string,
+) (s *Session, first bool, err error) {
+	request, elsewhere := fmt.Sprint(query), false
+	s, first, err = c.callbacks.Do(wait, tx.State, request, func() (s *Session, err error) {
+		if c.shared == nil || query["code"] == "" {
+			return c.finishLogin(r, tx, query)
+		}
+		note, mine, err := c.claimLogin(r.Context(), tx.State, request)
+		switch {
+		case err != nil:
+			return nil, err
+		case !mine:
+			elsewhere = true
+			return c.joinLogin(wait, note)
+		}
+		defer func() { c.settleLogin(r.Context(), note, s) }() // after a panic too
+		return c.finishLogin(r, tx, query)
+	})
+	return s, first && !elsewhere, err
+}
+
+// A loginNote says in the store what has become of a login whose code one process redeems.
+type loginNote struct {
+	name, request string
+	version       int64
+}
+
+// loginNoteLife outlives every login cookie, and loginShare is how long a browser takes to repeat a request.
+const (
+	loginNoteLife = 16 * time.Minute
+	loginShare    = 10 * time.Second
+)
+
+// claimLogin notes that this process redeems the code of a login, unless another one does.
+func (c *Client) claimLogin(ctx context.Context, state, request string) (note loginNote, mine bool, err error) {
+	sum := sha256.Sum256([]byte(request))
+	note = loginNote{name: c.cookies.Vault.Name("state", state), request: string(sum[:])}
+	data, err := c.cookies.Vault.Seal(0, note.name, []byte(note.request))
+	if err == nil {
+		note.version, err = c.shared.Set(ctx, note.name, data, time.Now().Add(loginNoteLife), 0, nil)
+	}
+	return note, note.version != 0, storeError(err)
+}
+
+// settleLogin notes the session that came of a login, for who repeats the request. Of one that failed nothing is kept: anybody
+// could fill the store with those.
+func (c *Client) settleLogin(ctx context.Context, note loginNote, s *Session) {
+	var data []byte
+	err := errors.New("no session")
+	if s != nil {
+		data, err = c.sealLogin(note, s)
+	}
+	if err != nil {
+		_ = c.shared.Delete(ctx, note.name) // it runs out by itself
+		return
+	}
+	_, _ = c.shared.Set(ctx, note.name, data, time.Now().Add(loginNoteLife), note.version, nil) // nobody can join then
+}
+
+func (c *Client) sealLogin(note loginNote, s *Session) ([]byte, error) {
+	sealed := s.sealed
+	done := binary.BigEndian.AppendUint64([]byte(note.request), uint64(time.Now().Unix()))
+	done = append(done, sealed.Identity.ID[:]...)
+	if c.store == nil {
+		tokens, err := s.secrets()
+		if err == nil {
+			err = c.cookies.Records.SetTokens(&sealed, tokens)
+		}
+		if err != nil {
+			return nil, err
+		}
+		entry, err := c.cookies.Records.SealEntry(&sealed)
+		if err != nil {
+			return nil, err
+		}
+		done = append(done, entry...)
+	}
+	return c.cookies.Vault.Seal(0, note.name, done)
+}
+
+// joinLogin waits for the session that another process gets for the same request.
+func (c *Client) joinLogin(ctx context.Context, note loginNote) (*Session, error) {
+	const size = sha256.Size + 8 + len(ledger.ID{})
+	for {
+		data, _, ok, err := c.shared.Get(ctx, note.name)
+		if err != nil {
+			return nil, storeError(err)
+		}
+		done, ok2 := c.cookies.Vault.Open(note.name, data)
+		if !ok || !ok2 || !strings.HasPrefix(string(done), note.request) {
+			return nil, ledger.ErrUsed
+		}
+		if len(done) >= size {
+			at := time.Unix(int64(binary.BigEndian.Uint64(done[sha256.Size:])), 0)
+			if time.Since(at) > loginShare {
+				return nil, nil // the browser has it, or nobody
+			}
+			return c.joined(ctx, ledger.ID(done[sha256.Size+8:size]), done[size:])
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// joined returns a session that another process has made.
+func (c *Client) joined(ctx context.Context, id ledger.ID, entry []byte) (*Session, error) {
+	if c.store != nil {
+		return c.fetch(ctx, id)
+	}
+	var sealed cookie.Session
+	if !c.cookies.Records.OpenEntry(c.cookies.Records.Key(cookie.Handle(id)), entry, &sealed) {
+		return nil, ErrNoSession
+	}
+	tokens, err := c.cookies.Records.Tokens(&sealed)
+	if err == nil {
+		sealed, err = c.seal(sealed, tokens, false) // for the session's own cookie
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c.newSession(sealed), nil
 }
 
 // completeLogin answers the callback with the new session. Where another site may have begun the login, that must not
@@ -126,6 +260,33 @@ func (c *Client) begun(r *http.Request, s, old *Session) {
 		_, _, _ = c.end(r.Context(), old.sealed.Identity.ID) // what goes wrong is logged
 	}
 	c.event(r.Context(), "session.created", "callback", s, nil)
+}
+
+// errTie says that the user's sessions were ended in the very second in which the login's ID token was issued.
+var errTie = errors.New("all sessions of the user were ended while this one began")
+
+// startOver asks the provider once more, so that who logs in again at once is not sent away for the logout before (S09). The
+// next ID token is issued in another second.
+func (c *Client) startOver(w http.ResponseWriter, r *http.Request, tx *login.Transaction) error {
+	select {
+	case <-time.After(time.Second):
+	case <-r.Context().Done():
+		return context.Cause(r.Context())
+	}
+	metadata, err := c.provider.Metadata(r.Context())
+	if err != nil {
+		return loginError("invalid_metadata", err)
+	}
+	o := LoginOptions{RequireACR: tx.ACR, Scopes: strings.Fields(tx.Scope), Params: map[string]string{
+		string(c.opts.AudienceParam): tx.Audience, "organization": tx.Organization,
+	}}
+	if tx.Silent {
+		o.Params["prompt"] = "none"
+	}
+	if tx.MaxAge != nil {
+		o.Params["max_age"] = strconv.FormatInt(*tx.MaxAge, 10)
+	}
+	return c.sendLogin(w, r, "callback", metadata, tx.StartOver(), &o)
 }
 
 // callbackParams are those of the authorization response. In a POST they are in the body, and the query has none (FPM-01).
@@ -235,6 +396,10 @@ func (c *Client) establish(r *http.Request, tx *login.Transaction, tokens *idp.T
 	if tx.StaleAuthentication(id.AuthTime, c.opts.ClockSkew) {
 		return nil, refuse("login_denied", errors.New("prompt=login brought an older authentication"))
 	}
+	era, err := c.era(r.Context(), id.Issuer, id.Subject) // as soon as it is known whose session it is to be
+	if err != nil {
+		return nil, err
+	}
 	sealed := &cookie.Tokens{
 		IDToken: tokens.IDToken, Claims: id.Payload, Refresh: tokens.RefreshToken, Values: map[string][]byte{},
 		Access: []cookie.AccessToken{{
@@ -260,7 +425,7 @@ func (c *Client) establish(r *http.Request, tx *login.Transaction, tokens *idp.T
 	}
 	identity := cookie.Identity{
 		Tenant: id.Tenant, Subject: id.Subject, SID: id.SID, Created: now.Unix(), Seen: now.Unix(), End: end.Unix(),
-		Began: id.IssuedAt.Unix(), TokenExpiry: cookie.Unix(tokens.Expiry), Generation: 1,
+		Began: id.IssuedAt.Unix(), TokenExpiry: cookie.Unix(tokens.Expiry), Generation: 1, Era: era,
 	}
 	_, _ = rand.Read(identity.ID[:]) // a new login is a new session (THR-11)
 	return c.newLogin(r, tx, c.newSession(cookie.Session{Identity: identity}), sealed)
@@ -299,5 +464,32 @@ func (c *Client) newLogin(r *http.Request, tx *login.Transaction, s *Session, to
 	if err == nil && c.store != nil {
 		s, err = c.put(r.Context(), s)
 	}
-	return s, err
+	if err == nil && c.marks != nil {
+		err = c.confirm(r.Context(), s)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// confirm ends a session again that was ended while it began. A logout notes its mark before it looks for sessions, so that
+// either it finds the one that was saved, or the mark is found here (S07).
+func (c *Client) confirm(ctx context.Context, s *Session) error {
+	revoked, tie, err := c.revoked(ctx, s)
+	if err == nil && revoked {
+		err = refuse("session_revoked", errors.New("the session was ended while it began"))
+		if tie {
+			err = refuse("session_revoked", errTie)
+		}
+	}
+	if err != nil {
+		_, _, _ = c.end(ctx, s.sealed.Identity.ID) // what goes wrong is logged
+	}
+	if err == nil && c.opts.Routes.FrontchannelLogout != "-" && c.store == nil && s.SID != "" {
+		if err = c.marks.Add(ctx, bySID, s.tagged()[bySID], revocation.Mark{}); err != nil { // nobody else has us note a sid
+			err = noteError(err)
+		}
+	}
+	return err
 }

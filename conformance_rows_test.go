@@ -10,8 +10,7 @@ import (
 	"github.com/oidcauth/oidcauth/oidcauthtest"
 )
 
-// The modules of the plans of the OpenID Foundation's suite that the library is to pass. Those of back-channel logout come
-// with it.
+// The modules of the plans of the OpenID Foundation's suite that the library is to pass.
 func TestEveryModuleOfTheSuiteIsATestByName(t *testing.T) {
 	t.Parallel()
 	named := map[string]bool{}
@@ -59,6 +58,16 @@ func TestEveryModuleOfTheSuiteIsATestByName(t *testing.T) {
 		"oidcc-client-test-rp-init-logout-other-state",
 		"oidcc-client-test-rp-init-logout-no-state",
 		"oidcc-client-test-3rd-party-init-login",
+		// Back-Channel RP and Front-Channel RP
+		"oidcc-client-test-rp-backchannel-rpinitlogout",
+		"oidcc-client-test-rp-backchannel-rpinitlogout-alg-none",
+		"oidcc-client-test-rp-backchannel-rpinitlogout-no-event",
+		"oidcc-client-test-rp-backchannel-rpinitlogout-with-nonce",
+		"oidcc-client-test-rp-backchannel-rpinitlogout-wrong-alg",
+		"oidcc-client-test-rp-backchannel-rpinitlogout-wrong-aud",
+		"oidcc-client-test-rp-backchannel-rpinitlogout-wrong-event",
+		"oidcc-client-test-rp-backchannel-rpinitlogout-wrong-iss",
+		"oidcc-client-test-rp-frontchannel-rpinitlogout",
 	} {
 		if !named[module] {
 			t.Errorf("%s is no test", module)

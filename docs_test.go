@@ -24,7 +24,7 @@ var codeFence = regexp.MustCompile("(?ms)^```(go|js)\n(.*?)^```$")
 var docSources = map[string][]string{
 	"go": {
 		"docs_test.go", "examples/api/main.go", "examples/proxy/main.go", "examples/redis/app.go", "examples/ownstore/store.go",
-		"examples/ownstore/main_test.go",
+		"examples/ownstore/main_test.go", "examples/quickstart/sessions.go",
 	},
 	"js": {"e2e/proxy_test.go", "examples/proxy/app.js"},
 }

@@ -107,6 +107,49 @@ func FuzzRoutes(f *testing.F) {
 	})
 }
 
+// BCL-29, lesson 26: whatever is posted to the back-channel route, it neither fails nor ends a session, unless it is a form with
+// one good token: TOKEN stands for that, SIGNED for another token of the provider's, and ID for an ID token.
+func FuzzBackchannelLogout(f *testing.F) {
+	for _, text := range []string{
+		"logout_token=TOKEN", "logout_token=TOKEN&a=b", "logout_token=TOKEN&logout_token=x", "logout_token=ID", "logout_token=SIGNED",
+		"logout_token=TOKEN%00", "logout_token=TOKEN%0A", "logout_token=x.TOKEN", "logout_token=TOKEN.x.x", "logout_token=TOKE", "%zz", ";", "\x00\xff",
+		"logout_token=eyJhbGciOiJub25lIn0.e30.", "logout_token=..", "logout_token=a.b.c", "LOGOUT_TOKEN=TOKEN", "logout_token[]=TOKEN", "=TOKEN", "TOKEN", "",
+		`{"logout_token":"TOKEN"}`, "logout_token=" + strings.Repeat("a", 17<<10), "a=" + strings.Repeat("&", 65<<10) + "&logout_token=TOKEN",
+	} {
+		f.Add(text, formType, "", false)
+		f.Add(text, formType+"; charset=utf-8", "logout_token=TOKEN", true)
+		f.Add(text, "text/plain", text, true)
+		f.Add(text, "multipart/form-data; boundary=x", text, false)
+	}
+	f.Fuzz(func(t *testing.T, text, mediaType, query string, stored bool) {
+		mode := inCookies
+		if stored {
+			mode = func(*oidcauth.Options) {}
+		}
+		p := newProcess(t, mode)
+		var idToken string
+		p.op.Change(func(k *oidcauthtest.Knobs) {
+			k.EditTokens = func(r map[string]any) { idToken, _ = r["id_token"].(string) }
+		})
+		cookie := p.login()
+		token := p.op.LogoutToken("alice", newestSID(p.op))
+		wrong := p.op.LogoutToken("alice", "", func(_, claims map[string]any) { claims["nonce"] = nil })
+		fill := strings.NewReplacer("TOKEN", token, "SIGNED", wrong, "ID", idToken)
+		text, query = fill.Replace(text), fill.Replace(query)
+		resp := p.tell(query, text, "Content-Type", mediaType)
+		form, err := url.ParseQuery(text)
+		good := err == nil && slices.Equal(form["logout_token"], []string{token}) && len(text) <= 64<<10
+		switch who := p.who(cookie); {
+		case resp.StatusCode == http.StatusOK && good && who == nobody && len(resp.Header["Set-Cookie"]) == 0:
+		case resp.StatusCode == http.StatusBadRequest && who == "alice":
+			checkRefusal(t, resp)
+		default:
+			t.Errorf("the answer is %d, and then the session is of %q", resp.StatusCode, who)
+		}
+		p.settle(t)
+	})
+}
+
 // badInputs has what each route answers: login, callback, logout, logged-out and profile, in this order. Where that is no
 // 4xx the input does not matter to the route.
 var badInputs = []struct {

@@ -126,8 +126,11 @@ func (a *app) settle(t testing.TB) {
 	}
 }
 
-// isSession and isLogin tell our cookies by name.
-func isSession(c *http.Cookie) bool { return strings.Contains(c.Name, "session") }
+// isSession, isEnded and isLogin tell our cookies by name. isEnded is the one that says which session was ended in this
+// browser, where no store remembers it (S21).
+func isSession(c *http.Cookie) bool { return strings.Contains(c.Name, "session") && !isEnded(c) }
+
+func isEnded(c *http.Cookie) bool { return strings.HasSuffix(c.Name, ".ended") }
 
 func isLogin(c *http.Cookie) bool { return strings.Contains(c.Name, "login-") }
 
@@ -177,11 +180,28 @@ func (a *app) cookies(t testing.TB, user oidcauthtest.User) string {
 }
 
 // sessionLines returns the Set-Cookie fields that are about the session, deletions included.
-func sessionLines(h http.Header) []string {
+func sessionLines(h http.Header) []string { return linesOf(h, isSession) }
+
+// endedLines returns the Set-Cookie fields that say which session has ended: one where a session in cookies was logged out,
+// and none anywhere else.
+func endedLines(h http.Header) []string { return linesOf(h, isEnded) }
+
+func linesOf(h http.Header, is func(*http.Cookie) bool) []string {
 	return slices.DeleteFunc(slices.Clone(h["Set-Cookie"]), func(line string) bool {
 		name, _, _ := strings.Cut(line, "=")
-		return !strings.Contains(name, "session")
+		return !is(&http.Cookie{Name: name})
 	})
+}
+
+// afterLogout returns what a browser has in which a session in cookies was logged out, beside the one cookie that says so.
+func (a *app) afterLogout(t testing.TB, b *oidcauthtest.Browser) []*http.Cookie {
+	t.Helper()
+	left := b.Cookies("/")
+	others := slices.DeleteFunc(slices.Clone(left), isEnded)
+	if n := len(left) - len(others); n != 1 {
+		t.Errorf("%d cookies say which session has ended, want one", n)
+	}
+	return others
 }
 
 // kept returns the Cookie field that a browser sends after a response set all cookies of a session.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/oidcauth/oidcauth/internal/caching"
@@ -135,13 +136,22 @@ func (c *Client) endSession(w http.ResponseWriter, r *http.Request, o logoutRequ
 	s, err := c.GetSession(r) // no session is no reason not to log out at the provider
 	if errors.Is(err, ErrNoSession) {
 		err = nil
+		if v := c.visit(r); v != nil {
+			s = v.known() // RevokeSessions in the same request has ended it, but the provider has not
+		}
+	}
+	if err != nil && c.store == nil {
+		s, _ = c.unseal(r.Header) // the store cannot tell whether it has ended; now it has
 	}
 	tokens := &cookie.Tokens{}
+	id, known := c.sessionID(r)
 	if s != nil {
+		id, known = s.sealed.Identity.ID, true
 		tokens, err = c.retire(r.Context(), s)
-	} else if id, ok := c.sessionID(r); ok {
+	} else if known {
 		var state ledger.State[*granted]
-		if state, ok, err = c.end(r.Context(), id); ok { // although the store could not say what it is
+		var newest bool
+		if state, newest, err = c.end(r.Context(), id); newest { // although the store could not say what it is
 			tokens = &state.Tokens.Tokens
 			c.revoke(r.Context(), tokens.Refresh)
 		}
@@ -150,6 +160,9 @@ func (c *Client) endSession(w http.ResponseWriter, r *http.Request, o logoutRequ
 		c.clearSession(w.Header(), r)
 	} else if setErr := v.set(nil, cleared); setErr != nil {
 		return setErr
+	}
+	if known && c.shared == nil { // nobody but this browser remembers it for longer than this process (S21)
+		c.cookies.Ended.Set(w.Header(), r.Header, id, int(c.opts.AbsoluteTimeout/time.Second))
 	}
 	c.cookies.Logins.Clear(w.Header(), r.Header) // a login under way must not bring the session back
 	c.cookies.Offers.Clear(w.Header(), r.Header)
@@ -260,6 +273,74 @@ func (c *Client) handleLoggedOut(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	caching.Redirect(w, r, target)
+	return nil
+}
+
+// UntilLogout returns r's context, which is cancelled with [ErrNoSession] as its cause when r's session ends: for handlers
+// that stream. No store says so by itself: it is looked at every [Options.StreamCheckInterval], and with neither Store nor
+// RevocationStore only logouts in this process are seen. The context is cancelled with [ErrUnavailable] as cause when the
+// store cannot tell for a minute, and is cancelled already if there is no session, or no telling.
+func (c *Client) UntilLogout(r *http.Request) context.Context {
+	s, err := c.GetSession(r)
+	ctx, cancel := context.WithCancelCause(r.Context())
+	if err != nil {
+		cancel(err)
+		return ctx
+	}
+	c.watch(ctx, s, cancel)
+	return ctx
+}
+
+// watch calls cancel when s ends, and looks until ctx does.
+func (c *Client) watch(ctx context.Context, s *Session, cancel context.CancelCauseFunc) {
+	var (
+		mu     sync.Mutex
+		timer  *time.Timer
+		outage time.Time // when it began
+	)
+	look := func() {
+		err := c.going(ctx, s)
+		switch {
+		case err == nil:
+			outage = time.Time{}
+		case errors.Is(err, ErrNoSession), !outage.IsZero() && time.Since(outage) > time.Minute:
+			cancel(err)
+		case outage.IsZero():
+			outage = time.Now()
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if ctx.Err() == nil {
+			timer.Reset(c.opts.StreamCheckInterval)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	timer = time.AfterFunc(c.opts.StreamCheckInterval, look)
+	context.AfterFunc(ctx, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		timer.Stop()
+	})
+}
+
+// going says whether a session that was loaded some time ago goes on.
+func (c *Client) going(ctx context.Context, s *Session) (err error) {
+	switch id := &s.sealed.Identity; {
+	case c.store != nil:
+		s, err = c.fetch(ctx, id.ID)
+	case !time.Now().Before(time.Unix(id.End, 0)): // other requests may have extended the idle time
+		err = ErrNoSession
+	case c.shared != nil:
+		err = c.standing(ctx, s, true)
+	}
+	if err != nil {
+		return err
+	}
+	state, newer, err := c.ledger.Newest(s.sealed.Identity.ID, s.sealed.Identity.Generation)
+	if err != nil || newer && state.Tokens.end > 0 && time.Now().Unix() >= state.Tokens.end {
+		return ErrNoSession
+	}
 	return nil
 }
 

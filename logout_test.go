@@ -441,7 +441,7 @@ func TestWhereALogoutEnds(t *testing.T) { // RIL-04, RIL-05, S28
 				if got.String() != tt.want {
 					t.Errorf("ends at %s, want %s", got.String(), tt.want)
 				}
-				if c := a.browser.Cookies("/"); len(c) > 0 {
+				if c := a.afterLogout(t, a.browser); len(c) > 0 {
 					t.Errorf("cookies are left: %v", c)
 				}
 			})
@@ -589,9 +589,16 @@ func TestLogoutWhileTheProviderIsDown(t *testing.T) { // RIL-02
 	}
 }
 
-func TestALogoutLeavesNoCookie(t *testing.T) { // RIL-08, S12
+// RIL-08, S12, S21: nothing of ours is left but what tells, where no store does, that this session has ended: to all
+// processes, for as long as it could have lived, and about no other.
+func TestALogoutLeavesNoCookie(t *testing.T) {
 	t.Parallel()
-	a := newApp(t)
+	short := func(o *oidcauth.Options) { o.AbsoluteTimeout = 5 * time.Hour }
+	a := newApp(t, short)
+	other := a.cookies(t, oidcauthtest.Alice)
+	if lines := endedLines(a.browser.NoRedirects().Post("/auth/logout", nil).Header); len(lines) > 0 {
+		t.Errorf("without a session %q is set", lines)
+	}
 	a.browser.SignIn(oidcauthtest.User{Subject: "alice", Claims: map[string]any{"groups": incompressible(6000)}})
 	for range 3 {
 		a.started(t, "/auth/login") // never finished
@@ -609,9 +616,21 @@ func TestALogoutLeavesNoCookie(t *testing.T) { // RIL-08, S12
 	if sessions < 2 || logins != 3 {
 		t.Fatalf("%d cookies of the session and %d logins, want several and 3", sessions, logins)
 	}
+	came := a.browser.Request("GET", "/").Header.Get("Cookie")
 	r := a.browser.NoRedirects().Post("/auth/logout", nil)
-	if left := a.browser.Cookies("/"); len(left) > 0 {
+	if left := a.afterLogout(t, a.browser); len(left) > 0 {
 		t.Errorf("%d cookies are left: %v", len(left), left)
+	}
+	lines := endedLines(r.Header)
+	if len(lines) != 1 || !endedCookie.MatchString(lines[0]) {
+		t.Fatalf("set is %q, want one that matches %v", lines, endedCookie)
+	}
+	ended, _, _ := strings.Cut(lines[0], ";")
+	b := newAppAt(t, a.op, short) // another process
+	for cookie, want := range map[string]string{came: "alice", came + "; " + ended: nobody, other + "; " + ended: "alice"} {
+		if got := body(ask(b.handler, "GET", "/", "Cookie", cookie)); got != want {
+			t.Errorf("with %d cookies another process says %q, want %q", strings.Count(cookie, "; ")+1, got, want)
+		}
 	}
 	if got := r.Header.Get("Cache-Control"); !strings.Contains(got, "no-store") {
 		t.Errorf("Cache-Control is %q", got)
@@ -620,6 +639,9 @@ func TestALogoutLeavesNoCookie(t *testing.T) { // RIL-08, S12
 		t.Errorf("status %d at %s, want a new login", got.StatusCode, got.URL)
 	}
 }
+
+var endedCookie = regexp.MustCompile(
+	`^__Host-session\.ended=[A-Za-z0-9_-]{16}; Path=/; Max-Age=18000; HttpOnly; Secure; SameSite=Lax$`)
 
 // incompressible returns n bytes of text that deflate makes no shorter than three quarters.
 func incompressible(n int) string {

@@ -21,6 +21,7 @@ type MemoryStore struct {
 	max int
 
 	mu       sync.Mutex
+	tagged   int   // values with tags, which sessions are
 	last     int64 // version given out
 	values   map[string]*memoryValue
 	tags     map[string]*memoryTag // the first of each tag's list
@@ -48,8 +49,9 @@ type memoryTag struct {
 // defaultMemory is some 250 MB of sessions with the tokens of a large provider.
 const defaultMemory = 100_000
 
-// NewMemoryStore returns a store that keeps at most max values: a session is one, and so are, for some time, a refresh,
-// a session that was ended and a logout token. 0 or less is 100,000.
+// NewMemoryStore returns a store that keeps at most max sessions (values with tags), and twice as many values in all: what
+// is noted for some time about a refresh, a session that was ended or a logout token has room when the sessions have none.
+// 0 or less is 100,000.
 func NewMemoryStore(max int) *MemoryStore { return &MemoryStore{max: max} }
 
 // Get implements [SessionStore].
@@ -90,12 +92,13 @@ func (m *MemoryStore) Set(
 	if current != old {
 		return 0, nil
 	}
+	if !m.hasRoom(v, before) {
+		return 0, errors.New("oidcauth: the memory store is full: give NewMemoryStore a larger max, or use another store")
+	}
 	if before != nil {
 		m.remove(before)
 	}
-	if err := m.add(v); err != nil {
-		return 0, err
-	}
+	m.add(v)
 	return v.version, nil
 }
 
@@ -135,16 +138,23 @@ func (m *MemoryStore) sweep(now time.Time) {
 	}
 }
 
-func (m *MemoryStore) add(v *memoryValue) error {
-	if len(m.values) >= cmp.Or(max(m.max, 0), defaultMemory) {
-		return errors.New("oidcauth: the memory store is full: give NewMemoryStore a larger max, or use another store")
+// hasRoom reports whether v may be kept in the place of before, which may be nil.
+func (m *MemoryStore) hasRoom(v, before *memoryValue) bool {
+	most, all, tagged := cmp.Or(max(m.max, 0), defaultMemory), len(m.values), m.tagged
+	if before != nil {
+		all, tagged = all-1, tagged-min(len(before.tags), 1)
 	}
+	return all < 2*most && (len(v.tags) == 0 || tagged < most)
+}
+
+func (m *MemoryStore) add(v *memoryValue) {
 	if m.values == nil {
 		m.values, m.tags = make(map[string]*memoryValue), make(map[string]*memoryTag)
 	}
 	m.last++
 	v.version = m.last
 	m.values[v.key] = v
+	m.tagged += min(len(v.tags), 1)
 	heap.Push(&m.expiries, v)
 	for i := range v.tags {
 		t := &v.tags[i]
@@ -153,11 +163,11 @@ func (m *MemoryStore) add(v *memoryValue) error {
 		}
 		m.tags[t.name] = t
 	}
-	return nil
 }
 
 func (m *MemoryStore) remove(v *memoryValue) {
 	delete(m.values, v.key)
+	m.tagged -= min(len(v.tags), 1)
 	heap.Remove(&m.expiries, v.place)
 	for i := range v.tags {
 		t := &v.tags[i]

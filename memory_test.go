@@ -66,32 +66,48 @@ func (m memory) has(n int) bool {
 	return ok
 }
 
+// note returns whether there was room for a value without tags: what is noted about a session, which the store keeps beside
+// as many sessions as it is told to.
+func (m memory) note(n int, lifetime time.Duration) bool {
+	m.Helper()
+	version, err := m.Set(m.Context(), keyOf(n), nil, time.Now().Add(lifetime), 0, nil)
+	if err == nil && version == 0 {
+		m.Errorf("key %d is there", n)
+	}
+	return err == nil
+}
+
+// What is there may change when there is no room for more.
+func (m memory) change(n int, tags []string) {
+	m.Helper()
+	data, version, ok, err := m.Get(m.Context(), keyOf(n))
+	if err == nil && ok {
+		version, err = m.Set(m.Context(), keyOf(n), append(data, "more"...), time.Now().Add(time.Hour), version, tags)
+	}
+	if err != nil || version == 0 || !ok {
+		m.Errorf("Set of key %d, which is there: %d, %v, %v", n, version, ok, err)
+	}
+}
+
 func TestAFullMemoryStoreKeepsWhatLives(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m := memory{t, oidcauth.NewMemoryStore(3)}
 		m.add(1, time.Hour)
 		m.add(2, time.Minute)
-		version, err := m.Set(t.Context(), keyOf(3), []byte("3"), time.Now().Add(time.Hour), 0, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
+		m.add(3, time.Hour)
 		if m.add(4, time.Hour) {
-			t.Error("a fourth value has room")
+			t.Error("a fourth session has room")
 		}
 		for n, want := range []bool{1: true, 2: true, 3: true, 4: false} {
 			if got := m.has(n); got != want {
 				t.Errorf("key %d: %v, want %v", n, got, want)
 			}
 		}
-		// What is there may change.
-		version, err = m.Set(t.Context(), keyOf(3), []byte("three"), time.Now().Add(time.Hour), version, nil)
-		if err != nil || version == 0 {
-			t.Errorf("Set of a key that is there: %d, %v", version, err)
-		}
+		m.change(3, tagsOf(3))
 		time.Sleep(time.Minute)
 		if !m.add(4, time.Hour) {
-			t.Error("there is no room although a value expired")
+			t.Error("there is no room although a session expired")
 		}
 		if m.add(5, time.Hour) {
 			t.Error("there is room for two although one expired")
@@ -100,7 +116,47 @@ func TestAFullMemoryStoreKeepsWhatLives(t *testing.T) {
 			t.Error(err)
 		}
 		if !m.add(5, time.Hour) {
-			t.Error("there is no room although a value was deleted")
+			t.Error("there is no room although a session was deleted")
+		}
+		m.change(3, nil) // the word that it has ended, which is a session no more
+		if !m.add(6, time.Hour) {
+			t.Error("there is no room although a session became a note")
+		}
+	})
+}
+
+// Who is signed in can be refreshed and logged out when the store has no room for another session.
+func TestAFullMemoryStoreHasRoomForNotes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := memory{t, oidcauth.NewMemoryStore(3)}
+		for n := range 3 {
+			m.add(n, time.Hour)
+		}
+		for n := 10; n < 13; n++ {
+			if !m.note(n, time.Duration(n)*time.Minute) {
+				t.Errorf("there is no room for note %d", n)
+			}
+		}
+		if m.note(13, time.Hour) {
+			t.Error("a fourth note has room")
+		}
+		m.change(12, nil)
+		m.change(1, tagsOf(1))
+		time.Sleep(10 * time.Minute)
+		if m.add(3, time.Hour) {
+			t.Error("a session has the room of a note that expired")
+		}
+		if !m.note(13, time.Hour) {
+			t.Error("there is no room although a note expired")
+		}
+		if m.note(14, time.Hour) {
+			t.Error("there is room for two although one expired")
+		}
+		for n, want := range map[int]bool{0: true, 1: true, 2: true, 3: false, 10: false, 11: true, 12: true, 13: true, 14: false} {
+			if got := m.has(n); got != want {
+				t.Errorf("key %d: %v, want %v", n, got, want)
+			}
 		}
 	})
 }
@@ -116,6 +172,10 @@ func TestAFullMemoryStoreSaysWhatToDo(t *testing.T) {
 	if keys, _ := m.Tagged(t.Context(), tagsOf(2)[0]); len(keys) > 0 {
 		t.Errorf("what was refused has tags: %q", keys)
 	}
+	m.note(3, time.Hour)
+	if _, err := m.Set(t.Context(), keyOf(4), nil, time.Now().Add(time.Hour), 0, nil); err == nil || !strings.Contains(err.Error(), "larger max") {
+		t.Errorf("a note too many: %v", err)
+	}
 	// A stale version is no reason to complain of room.
 	if version, err := m.Set(t.Context(), keyOf(2), nil, time.Now().Add(time.Hour), 1, nil); version != 0 || err != nil {
 		t.Errorf("Set of an absent key with a version: %d, %v", version, err)
@@ -130,8 +190,12 @@ func TestMemoryStoresHaveAMax(t *testing.T) {
 		for room <= tt.room && m.add(room, time.Hour) {
 			room++
 		}
-		if room != tt.room {
-			t.Errorf("NewMemoryStore(%d) has room for %d values, want %d", tt.max, room, tt.room)
+		notes := 0
+		for notes <= tt.room && m.note(1_000_000+notes, time.Hour) {
+			notes++
+		}
+		if room != tt.room || notes != tt.room {
+			t.Errorf("NewMemoryStore(%d) has room for %d sessions and %d notes, want %d of each", tt.max, room, notes, tt.room)
 		}
 	}
 }

@@ -111,9 +111,24 @@ type Options struct {
 	NoContentProfile bool // answer 204 instead of 401 on the profile route without a session
 
 	// Store keeps the sessions, tokens and all, and the cookie only names one of them. Nil keeps them in the cookie.
-	// StoreTimeout is how long one call of it may take: default 2 s.
-	Store        SessionStore
-	StoreTimeout time.Duration
+	Store SessionStore
+	// RevocationStore makes logout final, and refresh single across processes, while sessions stay in the cookie. Each
+	// request that asks for its session is one look-up in it, of three values that are read at the same time. It excludes Store.
+	RevocationStore SessionStore
+	// RevocationCache is how old such a look-up may be, and so how late a logout may reach other processes: default 0, at most
+	// 30 s.
+	RevocationCache time.Duration
+	StoreTimeout    time.Duration // how long one call of either store may take: default 2 s
+	// StreamCheckInterval is how often [Client.UntilLogout] and the connections of [Client.Proxy] look whether their session
+	// has ended: default 5 s.
+	StreamCheckInterval time.Duration
+	// LogoutTokenMaxAge accepts logout tokens without exp (Hydra, LemonLDAP, old versions of Keycloak and authentik) that were
+	// issued no longer ago than this, at most 5 min. 0 is for tokens with exp (OpenID Connect Back-Channel Logout 1.0 2.4).
+	LogoutTokenMaxAge time.Duration
+	// BackchannelLogoutAllSessions ends all sessions of the user that a logout token names, also where it names one session:
+	// Keycloak sends no more when all are ended.
+	BackchannelLogoutAllSessions bool
+	RequireLogoutTyp             bool // refuse logout tokens whose typ is not logout+jwt, as older providers send them
 
 	Cookie CookieOptions // the session cookie's name and attributes
 	// SessionCodecs and LoginCodecs replace the built-in sealing of session and login cookies. The first seals, all
@@ -207,6 +222,7 @@ func (o Options) withDefaults() Options {
 	}
 	o.SessionCodecs, o.LoginCodecs = slices.Clone(o.SessionCodecs), slices.Clone(o.LoginCodecs)
 	o.StoreTimeout = cmp.Or(o.StoreTimeout, 2*time.Second)
+	o.StreamCheckInterval = cmp.Or(o.StreamCheckInterval, 5*time.Second)
 	if len(o.Scopes) == 0 {
 		o.Scopes = []string{"openid", "profile", "email", "offline_access"}
 	}
@@ -224,6 +240,13 @@ func (o Options) withDefaults() Options {
 		*route = cmp.Or(*route, path)
 	}
 	o.Routes.InitiateLogin = cmp.Or(o.Routes.InitiateLogin, "-")
+	o.Routes.FrontchannelLogout = cmp.Or(o.Routes.FrontchannelLogout, "-")
+	if o.Routes.BackchannelLogout == "" {
+		o.Routes.BackchannelLogout = "-"
+		if o.cannotRevoke() == nil {
+			o.Routes.BackchannelLogout = "/auth/backchannel-logout"
+		}
+	}
 	o.DefaultReturnTo = cmp.Or(o.DefaultReturnTo, "/")
 	o.PostLogoutURL = cmp.Or(o.PostLogoutURL, o.BaseURL)
 	o.LogoutStrategy = cmp.Or(o.LogoutStrategy, LogoutAuto)
@@ -250,6 +273,7 @@ func (o *Options) validate() error {
 	o.validateLogin(&m)
 	o.validateURLs(&m)
 	o.validateSession(&m)
+	o.validateStores(&m)
 	return errors.Join(m...)
 }
 
@@ -376,12 +400,6 @@ func (o *Options) validateSession(m *mistakes) {
 	if o.Cookie.Partitioned && !secure {
 		m.add("Cookie.Partitioned", "needs https")
 	}
-	if v := reflect.ValueOf(o.Store); v.IsValid() && v.Kind() == reflect.Pointer && v.IsNil() {
-		m.add("Store", "is a nil %T; make one, or leave the field out to keep sessions in the cookie", o.Store)
-	}
-	if o.StoreTimeout < 0 {
-		m.add("StoreTimeout", "%v is negative; leave it out for 2 s", o.StoreTimeout)
-	}
 	if o.AbsoluteTimeout < time.Minute {
 		m.add("AbsoluteTimeout", "%v is too short; a session lasts at least a minute", o.AbsoluteTimeout)
 	}
@@ -396,6 +414,56 @@ func (o *Options) validateSession(m *mistakes) {
 	}
 	for _, codec := range o.LoginCodecs {
 		m.check("LoginCodecs", cookie.CheckCodec(codec))
+	}
+}
+
+// cannotRevoke says why no session can be ended from elsewhere, if none can.
+func (o *Options) cannotRevoke() error {
+	if o.RevocationStore != nil {
+		return nil
+	}
+	if o.Store == nil {
+		return errors.New("sessions are in the cookie alone; set RevocationStore, or Store")
+	}
+	if _, ok := o.Store.(SessionIndex); !ok {
+		return fmt.Errorf("the Store, a %T, finds no sessions by user; give it the method Tagged of SessionIndex, "+
+			"or let what wraps a store with it pass it on", o.Store)
+	}
+	return nil
+}
+
+const longestLife = 10 * 365 * 24 * time.Hour
+
+func (o *Options) validateStores(m *mistakes) {
+	for field, store := range map[string]SessionStore{"Store": o.Store, "RevocationStore": o.RevocationStore} {
+		if v := reflect.ValueOf(store); v.IsValid() && v.Kind() == reflect.Pointer && v.IsNil() {
+			m.add(field, "is a nil %T; make one, or leave the field out to keep sessions in the cookie", store)
+		}
+	}
+	if o.Store != nil && o.RevocationStore != nil {
+		m.add("RevocationStore", "is set beside Store, a %T, which ends sessions itself; set one of the two", o.Store)
+	}
+	for field, path := range map[string]string{
+		"Routes.BackchannelLogout": o.Routes.BackchannelLogout, "Routes.FrontchannelLogout": o.Routes.FrontchannelLogout,
+	} {
+		if err := o.cannotRevoke(); err != nil && path != "-" { // to answer that a session has ended would be a lie
+			m.add(field, "can end no session: %w", err)
+		}
+	}
+	if o.AbsoluteTimeout > longestLife && (o.Store != nil || o.RevocationStore != nil) {
+		m.add("AbsoluteTimeout", "%v is too long: that a session has ended is noted for as long; 10 years will do", o.AbsoluteTimeout)
+	}
+	if o.StoreTimeout < 0 {
+		m.add("StoreTimeout", "%v is negative; leave it out for 2 s", o.StoreTimeout)
+	}
+	if o.RevocationCache < 0 || o.RevocationCache > 30*time.Second {
+		m.add("RevocationCache", "%v is not between 0 and 30 s, which is how long a logout would take", o.RevocationCache)
+	}
+	if o.StreamCheckInterval < 0 {
+		m.add("StreamCheckInterval", "%v is negative; leave it out for 5 s", o.StreamCheckInterval)
+	}
+	if o.LogoutTokenMaxAge < 0 || o.LogoutTokenMaxAge > 5*time.Minute {
+		m.add("LogoutTokenMaxAge", "%v is not between 0 and 5 min", o.LogoutTokenMaxAge)
 	}
 }
 

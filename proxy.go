@@ -137,6 +137,11 @@ func (p *proxy) pass(w http.ResponseWriter, r *http.Request, v *visit) error {
 	if err != nil {
 		return err
 	}
+	until, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	if s, err := v.load(); err == nil {
+		p.client.watch(until, s, cancel) // a stream ends with its session (BCL-21)
+	}
 	var (
 		failed error
 		body             = &relay.Body{}
@@ -162,9 +167,12 @@ func (p *proxy) pass(w http.ResponseWriter, r *http.Request, v *visit) error {
 		},
 		ErrorHandler: func(_ http.ResponseWriter, _ *http.Request, err error) { failed = upstreamError(err) },
 		ErrorLog:     p.log,
-	}).ServeHTTP(w, r)
+	}).ServeHTTP(w, r.WithContext(until))
 	if failed == nil {
 		return nil
+	}
+	if ended := context.Cause(until); ended != nil && r.Context().Err() == nil {
+		failed = ended
 	}
 	_ = answer.Close() // which ReverseProxy leaves open where it cannot switch protocols
 	if body.Err() != nil && r.Context().Err() == nil {

@@ -56,6 +56,14 @@ type Routes struct {
 	// InitiateLogin is where other sites, such as the provider's list of applications, send the browser to sign in (OpenID
 	// Connect Core 4). It is off until it is set. Register it as initiate_login_uri.
 	InitiateLogin string
+	// BackchannelLogout is where the provider says that a session has ended (OpenID Connect Back-Channel Logout 1.0): register
+	// it as backchannel_logout_uri. It is /auth/backchannel-logout with a RevocationStore, or a Store that is a [SessionIndex],
+	// and off without.
+	BackchannelLogout string
+	// FrontchannelLogout is the same by way of a frame in the user's browser (OpenID Connect Front-Channel Logout 1.0), which
+	// ends the session by its iss and sid, without its cookie. Whoever learns a sid can end that session, and not every browser
+	// loads the frame: prefer the other. It is off until it is set, and needs the same.
+	FrontchannelLogout string
 }
 
 // named lists the routes in the order of their fields.
@@ -69,6 +77,8 @@ func (r Routes) named() []struct{ name, path string } {
 		{"Profile", r.Profile},
 		{"AccessToken", r.AccessToken},
 		{"InitiateLogin", r.InitiateLogin},
+		{"BackchannelLogout", r.BackchannelLogout},
+		{"FrontchannelLogout", r.FrontchannelLogout},
 	}
 }
 
@@ -95,6 +105,9 @@ func (c *Client) newRoutes() map[string]route {
 
 		c.opts.Routes.AccessToken:   {"access-token", []string{"GET"}, c.handleAccessToken},
 		c.opts.Routes.InitiateLogin: {"initiate-login", []string{"GET", "POST"}, c.handleInitiateLogin},
+
+		c.opts.Routes.BackchannelLogout:  {"backchannel-logout", []string{"POST"}, c.handleBackchannelLogout},
+		c.opts.Routes.FrontchannelLogout: {"frontchannel-logout", []string{"GET"}, c.handleFrontchannelLogout},
 	}
 	routes := map[string]route{}
 	for path, rt := range table {
@@ -288,11 +301,18 @@ func (c *Client) startLogin(w http.ResponseWriter, r *http.Request, route string
 	if id, ok := c.sessionID(r); ok {
 		tx.Replaces = id[:] // the callback may not see its cookie (S25)
 	}
-	tx.ACR = o.RequireACR
 	if again {
 		tx.Again = login.PageID(r.URL.Path)
 	}
-	target, err := c.authorizationURL(metadata, tx, &o)
+	return c.sendLogin(w, r, route, metadata, tx, &o)
+}
+
+// sendLogin writes the redirect to the provider for tx, and remembers tx in a cookie.
+func (c *Client) sendLogin(
+	w http.ResponseWriter, r *http.Request, route string, metadata *idp.Metadata, tx *login.Transaction, o *LoginOptions,
+) error {
+	tx.ACR = o.RequireACR
+	target, err := c.authorizationURL(metadata, tx, o)
 	if err != nil {
 		return err
 	}
@@ -325,6 +345,7 @@ func (c *Client) authorizationURL(metadata *idp.Metadata, tx *login.Transaction,
 	tx.Scope, tx.Audience = metadata.Scope(c.opts.Scopes, o.Scopes), extra[string(c.opts.AudienceParam)]
 	tx.Organization = extra["organization"]
 	tx.Fresh = slices.Contains(strings.Fields(extra["prompt"]), "login")
+	tx.Silent = extra["prompt"] == "none"
 	return metadata.AuthorizationURL(idp.AuthRequest{
 		ClientID: c.opts.ClientID, RedirectURI: c.absolute(c.opts.Routes.Callback), Scope: tx.Scope,
 		State: tx.State, Nonce: tx.Nonce, Verifier: tx.Verifier, Extra: extra, FormPost: c.opts.ResponseMode == ResponseFormPost,

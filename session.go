@@ -3,8 +3,6 @@ package oidcauth
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,8 +69,7 @@ func (c *Client) newSession(sealed cookie.Session) *Session {
 	s, id := &p.session, &p.sealed.Identity
 	s.payload, s.Subject, s.SID = p, id.Subject, id.SID
 	s.Issuer, _ = c.provider.IssuerOf(id.Tenant)
-	sum := sha256.Sum256(id.ID[:])
-	s.Handle = base64.RawURLEncoding.EncodeToString(sum[:12])
+	s.Handle = cookie.Handle(id.ID)
 	s.CreatedAt, s.LastSeenAt = time.Unix(id.Created, 0), time.Unix(id.Seen, 0)
 	s.ExpiresAt = id.Ends(c.opts.IdleTimeout)
 	return s
@@ -254,7 +251,7 @@ func (c *Client) maxAge(id *cookie.Identity) int {
 }
 
 // open opens the session of r's cookie, or the one that it is a ticket for, as it is. A broken, foreign or expired cookie
-// is no session.
+// is no session, and neither is one that has been ended, as far as a store can tell.
 func (c *Client) open(r *http.Request) (*Session, error) {
 	if c.store != nil {
 		if id, _, ok := c.cookies.Sessions.Ticket(r.Header); ok {
@@ -262,11 +259,31 @@ func (c *Client) open(r *http.Request) (*Session, error) {
 		}
 		return nil, ErrNoSession
 	}
+	s, err := c.unseal(r.Header)
+	if err == nil && c.shared != nil {
+		err = c.standing(r.Context(), s, false)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// unseal opens the session that is in the cookies of a request with the header h.
+func (c *Client) unseal(h http.Header) (*Session, error) {
 	var sealed cookie.Session
-	if !c.cookies.Sessions.Load(r.Header, &sealed) || !c.alive(&sealed.Identity) {
+	if !c.cookies.Sessions.Load(h, &sealed) || !c.alive(&sealed.Identity) ||
+		c.shared == nil && c.cookies.Ended.Has(h, sealed.Identity.ID) {
 		return nil, ErrNoSession
 	}
 	return c.newSession(sealed), nil
+}
+
+// endedHere reports whether r has the cookie of a session that was ended in its browser, where no store knows that.
+func (c *Client) endedHere(r *http.Request) bool {
+	var sealed cookie.Session
+	return c.shared == nil && c.cookies.Ended.Present(r.Header) && c.cookies.Sessions.Load(r.Header, &sealed) &&
+		c.cookies.Ended.Has(r.Header, sealed.Identity.ID)
 }
 
 // present is the session that the browser has, which is about to be replaced, or nil. The error is that nobody can tell.
@@ -279,9 +296,10 @@ func (c *Client) present(r *http.Request) (*Session, error) {
 }
 
 // alive says whether a session is still one. One from the future is forged or of a broken clock; processes may be a little
-// apart.
+// apart. A shorter AbsoluteTimeout is for the sessions that there are, too: what has ended is noted for no longer (S08).
 func (c *Client) alive(id *cookie.Identity) bool {
 	now := time.Now()
+	id.End = min(id.End, time.Unix(id.Created, 0).Add(c.opts.AbsoluteTimeout).Unix())
 	_, known := c.provider.IssuerOf(id.Tenant)
 	return known && now.Before(id.Ends(c.opts.IdleTimeout)) && !time.Unix(id.Created, 0).After(now.Add(time.Minute))
 }
@@ -301,7 +319,7 @@ type (
 )
 
 // GetSession returns the session of r. Below [Client.Wrap] or a guard it is loaded once a request; elsewhere each call
-// loads it. It sees only what c itself loaded. The error is [ErrNoSession].
+// loads it. It sees only what c itself loaded. The errors are [ErrNoSession], and [ErrUnavailable] if a store cannot tell.
 func (c *Client) GetSession(r *http.Request) (*Session, error) {
 	if v := c.visit(r); v != nil {
 		return v.load()

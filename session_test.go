@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -81,8 +82,22 @@ func TestTheSessionCookieIsNamedAndConfinedByBaseURL(t *testing.T) {
 				if got := name + ";" + attributes; got != tt.want {
 					t.Errorf("got  %s\nwant %s", got, tt.want)
 				}
-				a.browser.Post(tt.base+"/auth/logout", nil)
-				if left := a.browser.Cookies(tt.base); len(left) != 0 {
+				// What says that the session has ended is confined likewise, but for its longest life (S21).
+				want, err := http.ParseSetCookie(lines[0])
+				lines = endedLines(a.browser.NoRedirects().Post(tt.base+"/auth/logout", nil).Header)
+				if err != nil || len(lines) != 1 {
+					t.Fatalf("the logout sets %q, %v", lines, err)
+				}
+				got, err := http.ParseSetCookie(lines[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				want.Name, want.MaxAge = name+".ended", max(want.MaxAge, 3*24*3600)
+				want.Value, want.Raw = got.Value, got.Raw
+				if !reflect.DeepEqual(got, want) || got.Value == "" {
+					t.Errorf("the logout sets\n%v, want\n%v", got, want)
+				}
+				if left := a.browser.Cookies(tt.base); len(left) != 1 || !isEnded(left[0]) {
 					t.Errorf("after the logout the browser has %d cookies, the first %s", len(left), left[0].Name)
 				}
 			})
@@ -179,6 +194,7 @@ func TestUseExtendsASessionToItsAbsoluteEndAndNoFurther(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		a := newApp(t)
+		a.op.Change(func(k *oidcauthtest.Knobs) { k.OmitRefreshToken = true }) // of others the next test tells
 		cookie := a.cookies(t, oidcauthtest.Alice)
 		first := sessionOf(t, a, cookie)
 		original := cookie
@@ -211,6 +227,59 @@ func TestUseExtendsASessionToItsAbsoluteEndAndNoFurther(t *testing.T) {
 			t.Error("rolling went past the absolute end")
 		}
 	})
+}
+
+// S21: without a store, a session with a refresh token is extended only while less than the idle time has passed since the
+// provider gave its newest access token. So a logout, which revokes the refresh token, ends copies of the cookie, too.
+func TestUseAloneExtendsNoSessionThatCanBeRefreshed(t *testing.T) {
+	t.Parallel()
+	const logout = "logout"
+	for _, tt := range []struct {
+		name string
+		does map[time.Duration]string // by the time since the login; in between a page is asked for every half hour
+		end  time.Duration
+	}{
+		{"never refreshed", nil, 47*time.Hour + 30*time.Minute},
+		{"refreshed once", map[time.Duration]string{10 * time.Hour: "?force"}, 57*time.Hour + 30*time.Minute},
+		{"refreshed when its token had expired", map[time.Duration]string{10 * time.Hour: ""}, 57*time.Hour + 30*time.Minute},
+		{"refreshed when it was extended no more", map[time.Duration]string{47 * time.Hour: "?force"}, 3 * day},
+		{
+			"refreshed again and again",
+			map[time.Duration]string{20 * time.Hour: "?force", 40 * time.Hour: "?force", 60 * time.Hour: "?force"},
+			3 * day,
+		},
+		{
+			"a copy of what was logged out elsewhere",
+			map[time.Duration]string{10 * time.Hour: "?force", 11 * time.Hour: logout},
+			57*time.Hour + 30*time.Minute,
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newRig(t)
+				cookie, began, who := g.login(), time.Now(), "alice"
+				for who == "alice" && time.Since(began) <= 3*day {
+					time.Sleep(30 * time.Minute)
+					switch query, ok := tt.does[time.Since(began)]; {
+					case !ok:
+						resp := g.get("/", cookie)
+						who, cookie = body(resp), after(cookie, resp.Header)
+					case query == logout:
+						there := newRigAt(t, g.op)
+						ask(there.handler, "POST", "/auth/logout", byScript(cookie)...)
+						there.settle(t)
+					default:
+						_, cookie = g.token(query, cookie)
+					}
+				}
+				if got := time.Since(began); got != tt.end {
+					t.Errorf("it ends after %v, want %v", got, tt.end)
+				}
+				g.settle(t)
+			})
+		})
+	}
 }
 
 // behaviour.md 4: at most once a minute and after 1 % of the idle time, and only where somebody is there.
@@ -285,51 +354,80 @@ func TestASessionRollsWhen(t *testing.T) {
 // CKE-06, S45, lesson 17.
 func TestRotatingSecretsSealsAgainOnUseAndLogsNobodyOut(t *testing.T) {
 	t.Parallel()
+	for _, idle := range []time.Duration{day, -1} {
+		t.Run(idle.String(), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				op, before, after := oidcauthtest.NewProvider(t), rand.Text()+rand.Text(), rand.Text()+rand.Text()
+				with := func(secrets ...string) *app {
+					return newAppAt(t, op, func(o *oidcauth.Options) { o.Secrets, o.IdleTimeout = secrets, idle })
+				}
+				first, appended, moved, last := with(before), with(before, after), with(after, before), with(after)
+				cookie := first.cookies(t, oidcauthtest.Alice)
+				created := sessionOf(t, first, cookie)
+				if body(ask(last.handler, "GET", "/", "Cookie", cookie)) != nobody {
+					t.Error("a secret that is not listed opens the session")
+				}
+				for name, resp := range map[string]*http.Response{
+					"a HEAD":     ask(moved.handler, "HEAD", "/", "Cookie", cookie),
+					"GetSession": ask(moved.mux, "GET", "/", "Cookie", cookie),
+					"a process that knows the new secret only as second": ask(appended.handler, "GET", "/", "Cookie", cookie),
+				} {
+					if len(resp.Header["Set-Cookie"]) > 0 {
+						t.Errorf("%s seals again", name)
+					}
+				}
+				time.Sleep(time.Second) // no roll is due
+				resp := ask(moved.handler, "GET", "/", "Cookie", cookie)
+				if got := body(resp); got != "alice" || len(sessionLines(resp.Header)) != 1 {
+					t.Fatalf("on use: %q, %d session cookies", got, len(sessionLines(resp.Header)))
+				}
+				cookie = kept(resp.Header)
+				if body(ask(first.handler, "GET", "/", "Cookie", cookie)) != nobody {
+					t.Error("the new cookie is sealed with the old secret")
+				}
+				for _, a := range []*app{appended, moved, last} {
+					var claims struct{ Email string }
+					s := sessionOf(t, a, cookie)
+					if err := s.Claims(&claims); err != nil || claims.Email != "alice@example.com" {
+						t.Errorf("claims after sealing again: %v, %v", claims, err)
+					}
+					if s.Handle != created.Handle || !s.CreatedAt.Equal(created.CreatedAt) {
+						t.Errorf("sealing again made another session: %v for %v", s, created)
+					}
+				}
+				if again := ask(moved.handler, "GET", "/", "Cookie", cookie); len(again.Header["Set-Cookie"]) > 0 {
+					t.Error("what the first secret sealed is sealed again")
+				}
+				time.Sleep(map[bool]time.Duration{true: day, false: 3*day - time.Second}[idle > 0])
+				if body(ask(last.handler, "GET", "/", "Cookie", cookie)) != nobody {
+					t.Error("sealing again moved the end")
+				}
+			})
+		})
+	}
+}
+
+// The same of one that use does not extend any more: it lives for up to one idle time yet, under the new secret, too.
+func TestASessionThatIsExtendedNoMoreIsSealedAgain(t *testing.T) { // S21, S45
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		op, before, after := oidcauthtest.NewProvider(t), rand.Text()+rand.Text(), rand.Text()+rand.Text()
-		with := func(secrets ...string) *app {
-			return newAppAt(t, op, func(o *oidcauth.Options) { o.Secrets = secrets })
-		}
-		first, appended, moved, last := with(before), with(before, after), with(after, before), with(after)
+		first, moved, last := newAppAt(t, op, secretsAre(before)), newAppAt(t, op, secretsAre(after, before)), newAppAt(t, op, secretsAre(after))
 		cookie := first.cookies(t, oidcauthtest.Alice)
-		created := sessionOf(t, first, cookie)
-		if body(ask(last.handler, "GET", "/", "Cookie", cookie)) != nobody {
-			t.Error("a secret that is not listed opens the session")
+		time.Sleep(20 * time.Hour)
+		cookie = kept(ask(first.handler, "GET", "/", "Cookie", cookie).Header)
+		end := sessionOf(t, first, cookie).ExpiresAt
+		time.Sleep(10 * time.Hour)
+		if resp := ask(first.handler, "GET", "/", "Cookie", cookie); body(resp) != "alice" || kept(resp.Header) != "" {
+			t.Fatal("it is extended still")
 		}
-		for name, resp := range map[string]*http.Response{
-			"a HEAD":     ask(moved.handler, "HEAD", "/", "Cookie", cookie),
-			"GetSession": ask(moved.mux, "GET", "/", "Cookie", cookie),
-			"a process that knows the new secret only as second": ask(appended.handler, "GET", "/", "Cookie", cookie),
-		} {
-			if len(resp.Header["Set-Cookie"]) > 0 {
-				t.Errorf("%s seals again", name)
-			}
+		cookie = kept(ask(moved.handler, "GET", "/", "Cookie", cookie).Header)
+		if s := sessionOf(t, last, cookie); !s.ExpiresAt.Equal(end) || s.Subject != "alice" {
+			t.Errorf("sealed again it ends %v later", s.ExpiresAt.Sub(end))
 		}
-		time.Sleep(time.Second) // no roll is due
-		resp := ask(moved.handler, "GET", "/", "Cookie", cookie)
-		if got := body(resp); got != "alice" || len(sessionLines(resp.Header)) != 1 {
-			t.Fatalf("on use: %q, %d session cookies", got, len(sessionLines(resp.Header)))
-		}
-		cookie = kept(resp.Header)
-		if body(ask(first.handler, "GET", "/", "Cookie", cookie)) != nobody {
-			t.Error("the new cookie is sealed with the old secret")
-		}
-		for _, a := range []*app{appended, moved, last} {
-			var claims struct{ Email string }
-			s := sessionOf(t, a, cookie)
-			if err := s.Claims(&claims); err != nil || claims.Email != "alice@example.com" {
-				t.Errorf("claims after sealing again: %v, %v", claims, err)
-			}
-			if s.Handle != created.Handle || !s.CreatedAt.Equal(created.CreatedAt) {
-				t.Errorf("sealing again made another session: %v for %v", s, created)
-			}
-		}
-		if again := ask(moved.handler, "GET", "/", "Cookie", cookie); len(again.Header["Set-Cookie"]) > 0 {
+		if resp := ask(moved.handler, "GET", "/", "Cookie", cookie); body(resp) != "alice" || kept(resp.Header) != "" {
 			t.Error("what the first secret sealed is sealed again")
-		}
-		time.Sleep(day)
-		if body(ask(last.handler, "GET", "/", "Cookie", cookie)) != nobody {
-			t.Error("sealing again moved the end")
 		}
 	})
 }

@@ -100,7 +100,7 @@ func TestASessionThatFitsNoCookiesIsRefusedAtLogin(t *testing.T) {
 		t.Errorf("afterwards the page says %q", got)
 	}
 	a.browser.SignOut()
-	if left := a.browser.Cookies("/"); len(left) != 0 {
+	if left := a.afterLogout(t, a.browser); len(left) != 0 {
 		t.Errorf("after the logout the browser has %d cookies", len(left))
 	}
 }

@@ -60,7 +60,7 @@ func (c *Client) sessionID(r *http.Request) (id ledger.ID, ok bool) {
 		id, _, ok = c.cookies.Sessions.Ticket(r.Header)
 		return id, ok
 	}
-	s, err := c.open(r)
+	s, err := c.unseal(r.Header)
 	if err != nil {
 		return id, false
 	}
@@ -69,12 +69,17 @@ func (c *Client) sessionID(r *http.Request) (id ledger.ID, ok bool) {
 
 // fetch gets a session from the store.
 func (c *Client) fetch(ctx context.Context, id ledger.ID) (*Session, error) {
-	data, version, ok, err := c.store.Get(ctx, c.cookies.Sessions.Key(id))
+	return c.fetchAt(ctx, c.cookies.Sessions.Key(cookie.Handle(id)))
+}
+
+// fetchAt gets the session at key from the store.
+func (c *Client) fetchAt(ctx context.Context, key string) (*Session, error) {
+	data, version, ok, err := c.store.Get(ctx, key)
 	if err != nil {
 		return nil, storeError(err)
 	}
 	var sealed cookie.Session
-	if !ok || !c.cookies.Sessions.OpenEntry(id, data, &sealed) || !c.alive(&sealed.Identity) {
+	if !ok || !c.cookies.Sessions.OpenEntry(key, data, &sealed) || !c.alive(&sealed.Identity) {
 		return nil, ErrNoSession
 	}
 	s := c.newSession(sealed)
@@ -102,11 +107,15 @@ func (c *Client) put(ctx context.Context, s *Session) (*Session, error) {
 		return nil, fmt.Errorf("oidcauth: save session: %w", err)
 	}
 	id := &sealed.Identity
-	tags := []string{c.cookies.Tags.Of("subject", s.Issuer+" "+id.Subject)[0]}
-	if id.SID != "" {
-		tags = append(tags, c.cookies.Tags.Of("sid", s.Issuer+" "+id.SID)[0])
+	var tags []string
+	for kind, value := range s.tagged() {
+		of := c.cookies.Tags.Of(kind, value)
+		if len(of) == 0 {
+			return nil, errors.New("oidcauth: save session: no key to name it with")
+		}
+		tags = append(tags, of[0])
 	}
-	version, err := c.store.Set(ctx, c.cookies.Sessions.Key(id.ID), data, id.Ends(c.opts.IdleTimeout), s.version, tags)
+	version, err := c.store.Set(ctx, c.cookies.Sessions.Key(s.Handle), data, id.Ends(c.opts.IdleTimeout), s.version, tags)
 	switch {
 	case err != nil:
 		return nil, storeError(err)
@@ -117,6 +126,21 @@ func (c *Client) put(ctx context.Context, s *Session) (*Session, error) {
 	next.version = version
 	return next, nil
 }
+
+// tagged is what a session is found by, by the kind of tag.
+func (s *Session) tagged() map[string]string {
+	by := map[string]string{bySubject: s.Issuer + " " + s.Subject}
+	if s.SID != "" {
+		by[bySID] = s.Issuer + " " + s.SID
+	}
+	return by
+}
+
+// The kinds of tags, which marks share.
+const (
+	bySubject = "subject"
+	bySID     = "sid"
+)
 
 // update saves what change makes of a session, as often as others save it first.
 func (c *Client) update(ctx context.Context, s *Session, change func(*Session) (*Session, error)) (*Session, error) {
@@ -136,78 +160,6 @@ func (c *Client) update(ctx context.Context, s *Session, change func(*Session) (
 		}
 	}
 	return nil, storeError(fmt.Errorf("%w: %w", storage.ErrUnavailable, errConflict))
-}
-
-// keep saves in the store what a grant brought, before anybody is told (S05). While that cannot be reached this process
-// remembers it, and the next request tries again.
-func (a *attempt) keep(next *granted) (*granted, error) {
-	if a.store == nil {
-		return next, nil
-	}
-	saved := *next
-	saved.kept = true
-	state := ledger.State[*granted]{Generation: a.state.Generation + 1, Tokens: &saved}
-	_, err := a.update(a.ctx, a.session, func(s *Session) (*Session, error) {
-		if s.sealed.Identity.Generation >= state.Generation {
-			return nil, errConflict
-		}
-		return a.following(s, state)
-	})
-	switch {
-	case err == nil:
-		return &saved, nil
-	case errors.Is(err, ErrNoSession): // it was ended by another process
-		a.revoke(a.ctx, next.Refresh)
-		return nil, err
-	case errors.Is(err, errConflict):
-		if theirs, err := a.theirs(); err == nil && theirs != nil {
-			return theirs, nil
-		}
-	}
-	a.log(a.ctx, slog.LevelError, "refreshed session not saved yet", err)
-	return next, nil
-}
-
-// theirs are the tokens that another process has got for the session meanwhile, or nil (lesson 5). The error is that the
-// store cannot say.
-func (a *attempt) theirs() (*granted, error) {
-	if a.store == nil {
-		return nil, nil
-	}
-	s, err := a.fetch(a.ctx, a.session.sealed.Identity.ID)
-	if errors.Is(err, ErrNoSession) || err == nil && s.sealed.Identity.Generation <= a.state.Generation {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	t, err := s.secrets()
-	if err != nil {
-		return nil, err
-	}
-	g := &granted{Tokens: *t, kept: true}
-	g.Values = nil
-	return g, nil
-}
-
-// lost says what it means that the refresh token is none any more: another process may have been faster, and be about to
-// save what it got.
-func (a *attempt) lost() (theirs *granted, err error) {
-	if theirs, err = a.theirs(); theirs == nil && err == nil && a.store != nil {
-		time.Sleep(time.Second)
-		theirs, err = a.theirs()
-	}
-	return theirs, err
-}
-
-// forget deletes a session that the provider has ended.
-func (a *attempt) forget() {
-	if a.store == nil {
-		return
-	}
-	if err := a.store.Delete(a.ctx, a.cookies.Sessions.Key(a.session.sealed.Identity.ID)); err != nil {
-		a.log(a.ctx, slog.LevelError, "session not deleted from the store", err)
-	}
 }
 
 // roll extends the idle time of a session in the store, beside the request: its answer does not depend on it. Whoever has
@@ -233,17 +185,4 @@ func (c *Client) roll(ctx context.Context, s *Session) {
 			c.log(detached, slog.LevelWarn, "session not extended", err)
 		}
 	})
-}
-
-// end ends a session in this process and in the store, if there is one. It returns the newest tokens that the process knew.
-func (c *Client) end(ctx context.Context, id ledger.ID) (ledger.State[*granted], bool, error) {
-	state, known := c.ledger.End(id)
-	if c.store == nil {
-		return state, known, nil
-	}
-	err := c.store.Delete(context.WithoutCancel(ctx), c.cookies.Sessions.Key(id))
-	if err != nil {
-		c.log(ctx, slog.LevelError, "session not deleted from the store", err)
-	}
-	return state, known, storeError(err)
 }

@@ -33,7 +33,7 @@ func (s *shelf) texts() (all []string) {
 			}
 		}
 	}
-	for key, it := range s.all() {
+	for key, it := range s.everything() {
 		for _, text := range append(it.tags, key, string(it.data)) {
 			add(text)
 			for part := range strings.SplitSeq(text, ".") {
@@ -44,7 +44,8 @@ func (s *shelf) texts() (all []string) {
 	return all
 }
 
-// Issue 4, done when 4: a stolen dump is useless.
+// Issue 4, done when 4: a stolen dump is useless. It has all that is ever put into a store: a session and its claim, what is
+// noted of a login, of a session id and of a user that were ended, and of the logout token that did.
 func TestADumpOfTheStoreSaysNothing(t *testing.T) {
 	t.Parallel()
 	p := newProcess(t, func(o *oidcauth.Options) { o.Scopes = []string{"openid", "email", "offline_access"} })
@@ -57,20 +58,31 @@ func TestADumpOfTheStoreSaysNothing(t *testing.T) {
 		refresh = r.Form.Get("refresh_token") // which the second grant has spent
 	}
 	copied := newShelf() // with the state before the logout, which tells the ID token
-	maps.Copy(copied.items, p.shelf.all())
+	maps.Copy(copied.items, p.shelf.everything())
 	hint, err := url.Parse(p.logout(cookie).Header.Get("Location"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	jti := ""
+	token := p.op.LogoutToken(s.Subject, s.SID, func(_, claims map[string]any) { jti = claims["jti"].(string) })
+	form := url.Values{"logout_token": {token}}.Encode()
+	to := rawRequest("POST", "/auth/backchannel-logout", "", form, "Content-Type", "application/x-www-form-urlencoded")
+	if resp := answerTo(p.handler, to); resp.StatusCode != http.StatusOK {
+		t.Fatalf("the logout token is answered with %d: %s", resp.StatusCode, body(resp))
+	}
+	if err := p.RevokeSessions(t.Context(), s.Issuer, s.Subject); err != nil {
+		t.Fatal(err)
+	}
+	maps.Copy(copied.items, p.shelf.everything())
 	ticket, err := base64.RawURLEncoding.DecodeString(valueOf(cookie))
-	if err != nil || len(ticket) != 40 || len(copied.all()) != 1 {
-		t.Fatalf("a ticket of %d octets, %d entries, %v", len(ticket), len(copied.all()), err)
+	if err != nil || len(ticket) != 40 || len(copied.all()) != 1 || len(copied.everything()) != 6 {
+		t.Fatalf("a ticket of %d octets, %d sessions among %d values, %v", len(ticket), len(copied.all()), len(copied.everything()), err)
 	}
 	secrets := map[string]string{
 		"subject": s.Subject, "e-mail address": "alice@example.com", "name": "Alice Example", "sid": s.SID, "handle": s.Handle,
 		"issuer": s.Issuer, "access token": access, "refresh token": refresh, "value": "what Alice bought",
 		"id": string(ticket[:32]), "MAC": string(ticket[32:]), "cookie": valueOf(cookie), "client id": p.op.Options().ClientID,
-		"sealing secret": p.op.Options().Secrets[0],
+		"sealing secret": p.op.Options().Secrets[0], "id of the logout token": jti, "logout token": token,
 	}
 	for i, part := range strings.Split(hint.Query().Get("id_token_hint"), ".") {
 		secrets[fmt.Sprintf("part %d of the ID token", i)] = part
@@ -100,13 +112,16 @@ func checkNames(t *testing.T, p *process, dump *shelf, s *oidcauth.Session, id [
 	inCookie := base64.RawURLEncoding.EncodeToString(id)
 	for _, user := range []string{s.Subject, s.SID, s.Handle, "alice@example.com", string(id), inCookie} {
 		for _, glue := range []string{"", " ", "|", "\x00", "/", ":", "\n", "#"} {
-			for _, context := range []string{"", "sub", "subject", "sid", "tag", "session", s.Issuer, p.op.Options().ClientID} {
+			for _, context := range []string{
+				"", "sub", "subject", "sid", "tag", "session", "claim", "ended", "ended subject", "ended sid", "jti", "state",
+				s.Issuer, s.Issuer + " ", p.op.Options().ClientID,
+			} {
 				guesses = append(guesses, []byte(context+glue+user), []byte(user+glue+context))
 			}
 		}
 	}
 	names := map[string]bool{}
-	for key, it := range dump.all() {
+	for key, it := range dump.everything() {
 		for _, name := range append(it.tags, key) {
 			if names[name] = true; len(name) != 43 {
 				t.Errorf("a name has %d characters", len(name))
@@ -137,12 +152,14 @@ func TestNamesInTheStoreBelongToOneApplication(t *testing.T) {
 	p.op.Register([]string{"https://app.test/b/auth/callback"}, nil)
 	p.login()
 	p.cookies(t, bob)
+	applications := []*process{p}
 	for _, edit := range []func(*oidcauth.Options){
 		func(o *oidcauth.Options) { o.Cookie.Name = "__Host-other-session" },
 		func(o *oidcauth.Options) { o.BaseURL += "/b" },
 		func(o *oidcauth.Options) { o.Secrets = []string{noise(40)} },
 	} {
 		q := p.another(edit)
+		applications = append(applications, q)
 		path := strings.TrimSuffix(q.LoginURL(""), "/auth/login")
 		q.op.SetUser(oidcauthtest.Alice)
 		q.browser.From("https://app.test").Get(path + "/auth/login?returnTo=" + path + "/public")
@@ -164,6 +181,17 @@ func TestNamesInTheStoreBelongToOneApplication(t *testing.T) {
 	}
 	if len(names) != 16 {
 		t.Errorf("with a second session of the same user there are %d different names and tags, want one more", len(names))
+	}
+	noted := len(p.shelf.everything())
+	for _, one := range applications { // what is noted of a user is none of another application's business
+		for range 2 {
+			if err := one.RevokeSessions(t.Context(), p.op.Issuer(), "carol"); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if got := len(p.shelf.everything()) - noted; got != len(applications) {
+		t.Errorf("%d applications note the end of a user's sessions under %d names", len(applications), got)
 	}
 }
 

@@ -11,10 +11,10 @@ import (
 	"github.com/oidcauth/oidcauth"
 )
 
-// clears reports whether an answer deletes the session's cookie and sets none.
+// clears reports whether an answer deletes the session's cookie and sets none: the store knows that it has ended.
 func clears(h http.Header) bool {
 	lines := sessionLines(h)
-	return len(lines) > 0 && !slices.ContainsFunc(lines, func(line string) bool { return !strings.Contains(line, "Max-Age=0") })
+	return len(lines) > 0 && len(endedLines(h)) == 0 && !slices.ContainsFunc(lines, func(line string) bool { return !strings.Contains(line, "Max-Age=0") })
 }
 
 // logout is what the logout route answers to a script of ours.
@@ -73,23 +73,34 @@ func TestALogoutEndsTheSessionEverywhere(t *testing.T) {
 func TestALogoutWhileTheStoreIsDown(t *testing.T) {
 	t.Parallel()
 	for outage, down := range outages {
-		for _, methods := range [][]string{nil, {"Get"}, {"Delete"}} {
-			t.Run("it "+outage+" "+strings.Join(methods, ""), func(t *testing.T) {
+		for _, tt := range []struct {
+			methods    []string
+			calls      int  // that fail
+			incomplete bool // the store has the session still
+		}{
+			{nil, 3, true},
+			{[]string{"Get"}, 2, false}, // it has deleted it, whatever it was
+			{[]string{"Set"}, 1, false}, // likewise
+			{[]string{"Delete"}, 1, false},
+			{[]string{"Get", "Set"}, 2, false},
+			{[]string{"Get", "Delete"}, 3, true},
+			{[]string{"Set", "Delete"}, 2, true},
+		} {
+			t.Run("it "+outage+" "+strings.Join(tt.methods, ""), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					p := newProcess(t)
 					q := p.another()
 					cookie := p.login()
-					down.begin(p.faults, methods...)
+					down.begin(p.faults, tt.methods...)
 					began := time.Now()
 					resp := p.logout(cookie)
-					incomplete := !slices.Equal(methods, []string{"Get"}) // then the store has deleted it, whatever it was
-					if took := time.Since(began); took > 2*down.takes {
-						t.Errorf("it took %v", took)
+					if took, want := time.Since(began), time.Duration(tt.calls)*down.takes; took != want {
+						t.Errorf("it took %v, want %v", took, want)
 					}
 					text := body(resp)
-					if !clears(resp.Header) || (resp.StatusCode == 503) != incomplete ||
-						strings.Contains(text, "logout_incomplete") != incomplete {
+					if !clears(resp.Header) || (resp.StatusCode == 503) != tt.incomplete ||
+						strings.Contains(text, "logout_incomplete") != tt.incomplete {
 						t.Errorf("status %d, the cookie is cleared: %v: %s", resp.StatusCode, clears(resp.Header), text)
 					}
 					p.faults.Heal()
@@ -102,7 +113,7 @@ func TestALogoutWhileTheStoreIsDown(t *testing.T) {
 							t.Errorf("%s answers %d", path, resp.StatusCode)
 						}
 					}
-					want := map[bool]string{true: "alice", false: nobody}[incomplete]
+					want := map[bool]string{true: "alice", false: nobody}[tt.incomplete]
 					if who := q.who(cookie); who != want {
 						t.Errorf("another process takes the cookie as that of %q, want %q", who, want)
 					}
@@ -122,7 +133,7 @@ func TestALogoutWhileTheStoreIsDown(t *testing.T) {
 // S44: this process knows the tokens of a session that it has refreshed, whether or not the store does its part.
 func TestALogoutRevokesWhatThisProcessKnows(t *testing.T) {
 	t.Parallel()
-	for _, methods := range [][]string{{"Delete"}, {"Get"}, {"Get", "Delete"}} {
+	for _, methods := range [][]string{{"Delete"}, {"Get"}, {"Get", "Delete"}, {"Set"}, nil} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newProcess(t)
 			cookie := p.login()
@@ -133,6 +144,28 @@ func TestALogoutRevokesWhatThisProcessKnows(t *testing.T) {
 			if n := p.op.ActiveRefreshTokens("alice"); n != 0 {
 				t.Errorf("without %q: %d refresh tokens are left", methods, n)
 			}
+		})
+	}
+}
+
+// The same of a process that knows nothing of the session, once the store answers.
+func TestALogoutRevokesWhatTheStoreKnows(t *testing.T) {
+	t.Parallel()
+	for _, failures := range []int{0, 1} {
+		synctest.Test(t, func(t *testing.T) {
+			p := newProcess(t)
+			cookie := p.login()
+			p.token("?force", cookie)
+			q := p.another()
+			q.faults.FailNext(failures, errDown, "Get")
+			if resp := q.logout(cookie); resp.StatusCode/100 != 3 || !strings.Contains(resp.Header.Get("Location"), "id_token_hint=") {
+				t.Errorf("after %d failures: status %d to %s", failures, resp.StatusCode, resp.Header.Get("Location"))
+			}
+			q.settle(t)
+			if n := p.op.ActiveRefreshTokens("alice"); n != 0 || len(p.shelf.all()) != 0 {
+				t.Errorf("after %d failures: %d refresh tokens and %d sessions are left", failures, n, len(p.shelf.all()))
+			}
+			p.settle(t)
 		})
 	}
 }

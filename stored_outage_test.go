@@ -312,8 +312,8 @@ func TestAStoreThatPanicsLosesNothing(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p := newProcess(t)
 			cookie := p.login()
-			breaks(p, "Set")
-			p.get("/token?force", cookie)
+			p.duringGrant("/token?force", cookie, func() { breaks(p, "Set") })
+			p.want(1)
 			p.settle(t)
 			p.faults.Before(nil)
 			time.Sleep(time.Minute)
@@ -322,6 +322,24 @@ func TestAStoreThatPanicsLosesNothing(t *testing.T) {
 			p.settle(t)
 			p.token("?force", cookie)
 			p.want(2)
+			p.settle(t)
+		})
+	})
+	t.Run("when a refresh is claimed", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			p := newProcess(t)
+			cookie := p.login()
+			breaks(p, "Set")
+			if resp := p.get("/token?force", cookie); resp.StatusCode != http.StatusServiceUnavailable || len(resp.Cookies()) > 0 {
+				t.Errorf("the answer is %d, with %d cookies", resp.StatusCode, len(resp.Cookies()))
+			}
+			p.settle(t)
+			p.want(0)
+			p.faults.Before(nil)
+			time.Sleep(time.Minute)
+			p.token("?force", cookie)
+			p.want(1)
 			p.settle(t)
 		})
 	})
@@ -348,8 +366,11 @@ func TestAnOutageIsToldWithoutNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcess(t)
 		cookie := p.login()
-		key, it := p.shelf.only(t)
 		p.token("?force", cookie)
+		names := []string{valueOf(cookie), valueOf(cookie)[:43]}
+		for key, it := range p.shelf.everything() { // of the session and its claim
+			names = append(append(names, key), it.tags...)
+		}
 		p.faults.Fail(errDown)
 		p.get("/account", cookie)
 		p.get("/auth/logout", cookie)
@@ -358,9 +379,9 @@ func TestAnOutageIsToldWithoutNames(t *testing.T) {
 		for _, e := range p.logs.all() {
 			told += fmt.Sprintf("%+v\n", e)
 		}
-		for _, name := range append(it.tags, key, valueOf(cookie), valueOf(cookie)[:43]) {
+		for _, name := range names {
 			if strings.Contains(told, name) {
-				t.Error("a name of the session in the store, or its cookie, is told")
+				t.Error("a name in the store, or the session's cookie, is told")
 			}
 		}
 		if !strings.Contains(told, errDown.Error()) {

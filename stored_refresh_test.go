@@ -3,7 +3,9 @@ package oidcauth_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +28,66 @@ func TestAStoredSessionThatIsRefreshedByEachRequestIsExtended(t *testing.T) {
 	})
 }
 
+// duringGrant lets do happen while a request has the provider asked for tokens, in a bubble, and returns its answer.
+func (p *process) duringGrant(path, cookie string, do func()) *http.Response {
+	p.t.Helper()
+	release := p.op.Hold("token")
+	answer, asked := make(chan *http.Response), p.op.Count("token")
+	go func() { answer <- p.get(path, cookie) }()
+	synctest.Wait()
+	if n := p.op.Count("token") - asked; n != 1 {
+		p.t.Errorf("at %s the provider was asked %d times, want once", clock(), n)
+	}
+	do()
+	release()
+	return <-answer
+}
+
+// S05, S06: what no other process can know of is not begun, and the token at hand serves meanwhile.
+func TestWithoutAClaimNothingIsSpent(t *testing.T) {
+	t.Parallel()
+	for outage, down := range outages {
+		for _, methods := range [][]string{{"Set"}, {"Get", "Set"}} {
+			synctest.Test(t, func(t *testing.T) {
+				p := newProcess(t, func(o *oidcauth.Options) { o.TokenRefreshBuffer = 5 * time.Minute })
+				cookie := p.login()
+				first, _ := p.token("", cookie)
+				p.page("/late", func(w http.ResponseWriter, r *http.Request) {
+					if _, err := p.GetSession(r); err != nil {
+						t.Error(err)
+					}
+					down.begin(p.faults, methods...)
+					_, err := p.AccessToken(w, r, &oidcauth.TokenOptions{ForceRefresh: true})
+					if !errors.Is(err, oidcauth.ErrUnavailable) || errors.Is(err, oidcauth.ErrNoSession) {
+						t.Errorf("%s, without %q: %v", outage, methods, err)
+					}
+					p.Error(w, r, err)
+				})
+				resp := p.get("/late", cookie)
+				if text := body(resp); resp.StatusCode != 503 || !strings.Contains(text, "store_unavailable") || len(resp.Cookies()) > 0 {
+					t.Errorf("%s, without %q: status %d, %s", outage, methods, resp.StatusCode, text)
+				}
+				p.faults.Heal()
+				down.begin(p.faults, "Set")
+				time.Sleep(56 * time.Minute) // it is to be replaced
+				if got, _ := p.token("", cookie); got != first {
+					t.Errorf("%s: a token that is valid still is not handed out", outage)
+				}
+				if n := p.op.Count("token"); n != 1 {
+					t.Errorf("%s, without %q: after the login the provider was asked %d times", outage, methods, n-1)
+				}
+				p.faults.Heal()
+				time.Sleep(time.Minute)
+				if got, _ := p.token("", cookie); got == first {
+					t.Errorf("%s: afterwards nothing is refreshed", outage)
+				}
+				p.want(1)
+				p.settle(t)
+			})
+		}
+	}
+}
+
 // S05: what the store could not take is saved by the next request, and not only the first time.
 func TestTokensThatCouldNotBeSavedAreSavedByTheNextRequest(t *testing.T) {
 	t.Parallel()
@@ -33,9 +95,14 @@ func TestTokensThatCouldNotBeSavedAreSavedByTheNextRequest(t *testing.T) {
 		p := newProcess(t)
 		cookie := p.login()
 		for range 3 {
-			p.faults.Fail(errDown, "Set")
-			newest, _ := p.token("?force", cookie)
+			newest := body(p.duringGrant("/token?force", cookie, func() { p.faults.Fail(errDown, "Set") }))
+			if got, _ := p.token("", cookie); got != newest {
+				t.Error("the next request of this process does not get the newest token")
+			}
 			p.settle(t)
+			if got, _ := p.another().token("", cookie); got == newest {
+				t.Error("another process has what could not be saved")
+			}
 			p.faults.Heal()
 			p.get("/account", cookie)
 			p.settle(t)
@@ -159,27 +226,53 @@ func TestACrowdWithAStoreCausesOneGrant(t *testing.T) {
 	})
 }
 
-// refusedLate makes another process refresh the session while this one is about to, and the provider refuse this one's
-// refresh token as spent. It returns this one's answer, and the token that the other one got.
+// Issue 5: whoever was faster has saved what it got when the claim is free. Then the provider is not asked.
+func TestWhoComesSecondAdoptsWhatTheWinnerSaved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcess(t)
+		cookie, theirs := p.login(), ""
+		p.page("/late", func(w http.ResponseWriter, r *http.Request) {
+			if _, err := p.GetSession(r); err != nil {
+				t.Error(err)
+			}
+			q := p.another()
+			theirs, _ = q.token("?force", cookie)
+			q.settle(t)
+			token, err := p.AccessToken(w, r, &oidcauth.TokenOptions{ForceRefresh: true})
+			if err != nil {
+				p.Error(w, r, err)
+				return
+			}
+			_, _ = w.Write([]byte(token.AccessToken))
+		})
+		resp := p.get("/late", cookie)
+		if got := body(resp); got != theirs || len(resp.Cookies()) > 0 {
+			t.Errorf("the answer is %d with %d cookies, the winner's token: %v", resp.StatusCode, len(resp.Cookies()), got == theirs)
+		}
+		p.want(1)
+		p.token("?force", cookie)
+		p.want(2)
+		p.settle(t)
+	})
+}
+
+// refusedLate makes the provider refuse this process's refresh token as spent, although the claim was free. Another process
+// has spent it, which lost its claim or is of a version that makes none, and what it got is in the store by then. It returns
+// this one's answer, and the token that the other one got.
 func (p *process) refusedLate(cookie string, before func()) (resp *http.Response, theirs string) {
 	p.t.Helper()
-	p.page("/late", func(w http.ResponseWriter, r *http.Request) {
-		if _, err := p.GetSession(r); err != nil {
-			p.t.Error(err)
-		}
-		q := p.another()
-		theirs, _ = q.token("?force", cookie)
-		q.settle(p.t)
-		p.op.Fail("token", http.StatusBadRequest, "invalid_grant", 1)
+	key, old := p.shelf.only(p.t)
+	q := p.another()
+	theirs, _ = q.token("?force", cookie)
+	q.settle(p.t)
+	_, newer := p.shelf.only(p.t)
+	p.shelf.put(p.t, key, old) // it is not saved yet
+	p.op.Fail("token", http.StatusBadRequest, "invalid_grant", 1)
+	resp = p.duringGrant("/token?force", cookie, func() {
+		p.shelf.put(p.t, key, newer)
 		before()
-		token, err := p.AccessToken(w, r, &oidcauth.TokenOptions{ForceRefresh: true})
-		if err != nil {
-			p.Error(w, r, err)
-			return
-		}
-		_, _ = w.Write([]byte(token.AccessToken))
 	})
-	resp = p.get("/late", cookie)
 	p.settle(p.t)
 	return resp, theirs
 }
@@ -200,32 +293,49 @@ func TestWhoComesSecondGetsTheWinnersToken(t *testing.T) {
 	})
 }
 
-// The same a moment earlier: the provider has answered the winner, who has not saved it yet.
+// The same a moment earlier: the provider has answered the winner, who has not saved it yet. Its claim says so; where that
+// was lost, the provider does.
 func TestWhoComesSecondWaitsForTheWinnerToSave(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := newProcess(t)
-		q := p.another()
-		cookie := p.login()
-		q.faults.Before(func(method, _ string) {
-			if method == "Set" {
-				time.Sleep(500 * time.Millisecond)
-			}
+	for _, lost := range []bool{false, true} {
+		t.Run(fmt.Sprintf("its claim was lost: %v", lost), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := newProcess(t)
+				q := p.another()
+				cookie := p.login()
+				session, _ := p.shelf.only(t)
+				q.faults.Before(func(method, key string) {
+					if method == "Set" && key == session {
+						time.Sleep(500 * time.Millisecond)
+					}
+				})
+				winner := make(chan string)
+				go func() { winner <- body(q.get("/token?force", cookie)) }()
+				synctest.Wait()
+				q.want(1)
+				asked := p.op.Count("token")
+				if lost {
+					p.shelf.lose(t)
+					p.op.Fail("token", http.StatusBadRequest, "invalid_grant", 1)
+				}
+				began := time.Now()
+				resp := p.get("/token?force", cookie)
+				took := time.Since(began)
+				if got := body(resp); got != <-winner || len(resp.Cookies()) > 0 {
+					t.Errorf("the answer is %d, with %d cookies", resp.StatusCode, len(resp.Cookies()))
+				}
+				if n := p.op.Count("token") - asked; (n > 0) != lost || took < 500*time.Millisecond || took > time.Second {
+					t.Errorf("it asked the provider %d times, and took %v", n, took)
+				}
+				p.settle(t)
+				q.settle(t)
+				q.token("?force", cookie)
+				q.want(2)
+				q.settle(t)
+			})
 		})
-		winner := make(chan string)
-		go func() { winner <- body(q.get("/token?force", cookie)) }()
-		synctest.Wait()
-		p.op.Fail("token", http.StatusBadRequest, "invalid_grant", 1)
-		resp := p.get("/token?force", cookie)
-		if got := body(resp); got != <-winner || len(resp.Cookies()) > 0 {
-			t.Errorf("the answer is %d, with %d cookies", resp.StatusCode, len(resp.Cookies()))
-		}
-		p.settle(t)
-		q.settle(t)
-		q.token("?force", cookie)
-		q.want(2)
-		q.settle(t)
-	})
+	}
 }
 
 // Lesson 5: as long as nobody can look, nobody knows that the session is over.
@@ -249,12 +359,11 @@ func TestWhoComesSecondAndCannotLookEndsNothing(t *testing.T) {
 	})
 }
 
-// Two processes at the same moment, at a provider that forgives it: both answer, and one set of tokens is kept.
+// Issue 5: two processes at the same moment, at a provider that punishes it. One of them asks, and both have its answer.
 func TestTwoProcessesRefreshAtTheSameMoment(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		p := newProcess(t)
-		p.op.Change(func(k *oidcauthtest.Knobs) { k.ReuseOverlap = time.Minute })
 		q := p.another()
 		cookie := p.login()
 		release := p.op.Hold("token")
@@ -262,24 +371,27 @@ func TestTwoProcessesRefreshAtTheSameMoment(t *testing.T) {
 		for _, one := range []*process{p, q} {
 			go func() { answers <- one.get("/token?force", cookie) }()
 		}
-		synctest.Wait()
-		release()
-		for range 2 {
-			resp := <-answers
-			if _, _, _, ok := p.op.AccessToken(body(resp)); !ok {
-				t.Errorf("an answer is %d", resp.StatusCode)
-			}
+		time.Sleep(time.Second) // by which both have looked at the claim
+		if n := p.op.Count("token"); n != 2 {
+			t.Errorf("after the login the provider is asked %d times", n-1)
 		}
+		release()
+		first, second := <-answers, <-answers
+		newest := body(first)
+		if _, _, _, ok := p.op.AccessToken(newest); !ok || body(second) != newest {
+			t.Errorf("the answers are %d and %d", first.StatusCode, second.StatusCode)
+		}
+		p.want(1)
 		for i, one := range []*process{p, q, p.another(), p, q} {
 			time.Sleep(time.Minute)
 			one.token("?force", cookie)
 			one.settle(t)
-			p.want(3 + i)
+			p.want(2 + i)
 		}
 	})
 }
 
-// RFT-05, S16: what the provider has ended is ended in the store, for all processes.
+// RFT-05, S16: what the provider has ended is ended in the store, for all processes, and who waits for it elsewhere is told why.
 func TestARefreshThatEndsTheSessionDeletesIt(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(*process){
@@ -293,15 +405,37 @@ func TestARefreshThatEndsTheSessionDeletesIt(t *testing.T) {
 			cookie := p.login()
 			time.Sleep(time.Hour)
 			fail(p)
-			resp := ask(p.handler, "GET", "/token", byScript(cookie)...)
+			release := p.op.Hold("token")
+			answers := make(chan *http.Response, 2)
+			for _, one := range []*process{p, p.another()} {
+				go func() { answers <- ask(one.handler, "GET", "/token", byScript(cookie)...) }()
+			}
+			time.Sleep(time.Second) // by which both have looked at the claim
+			release()
+			for range 2 {
+				resp := <-answers
+				if code, _ := jsonError(t, resp); resp.StatusCode != 401 || code != "login_required" || !clears(resp.Header) {
+					t.Errorf("%s: an answer is %d %s", name, resp.StatusCode, code)
+				}
+			}
 			p.settle(t)
-			if resp.StatusCode != http.StatusUnauthorized || !clears(resp.Header) || len(p.shelf.all()) != 0 {
-				t.Errorf("%s: the answer is %d, and %d sessions are left", name, resp.StatusCode, len(p.shelf.all()))
+			if left := len(p.shelf.all()); left != 0 {
+				t.Errorf("%s: %d sessions are left", name, left)
+			}
+			asked := p.op.Count("token")
+			if asked != 2 {
+				t.Errorf("%s: after the login the provider was asked %d times, want once", name, asked-1)
 			}
 			for _, one := range []*process{p, p.another()} {
 				if who := one.who(cookie); who != nobody {
 					t.Errorf("%s: the page says %q", name, who)
 				}
+				if resp := one.get("/token?force", cookie); resp.StatusCode != http.StatusUnauthorized {
+					t.Errorf("%s: /token answers %d", name, resp.StatusCode)
+				}
+			}
+			if n := p.op.Count("token") - asked; n != 0 {
+				t.Errorf("%s: the provider is asked %d times more", name, n)
 			}
 		})
 	}
@@ -315,8 +449,16 @@ func TestARefreshThatFailsLeavesTheStoredSession(t *testing.T) {
 		cookie := p.login()
 		for _, status := range []int{500, 503, 429} {
 			p.op.Fail("token", status, "temporarily_unavailable", 1)
-			if got := p.calls(func() { p.get("/token?force", cookie) }); got.Sets+got.Deletes > 0 {
-				t.Errorf("after a %d the store is changed: %+v", status, got)
+			key, _ := p.shelf.only(t)
+			_, version, _, _ := p.shelf.Get(t.Context(), key)
+			values := len(p.shelf.everything())
+			got := p.calls(func() { p.get("/token?force", cookie) })
+			if _, now, _, _ := p.shelf.Get(t.Context(), key); now != version || got.Deletes > 0 {
+				t.Errorf("after a %d the session in the store is changed: %+v", status, got)
+			}
+			// What is new is the claim, which is made, sent and given back with a word on the failure.
+			if more := len(p.shelf.everything()) - values; got.Sets > 4 || more > 1 {
+				t.Errorf("after a %d there are %d values more: %+v", status, more, got)
 			}
 			time.Sleep(time.Minute)
 			p.token("?force", cookie)
@@ -326,51 +468,88 @@ func TestARefreshThatFailsLeavesTheStoredSession(t *testing.T) {
 	})
 }
 
-// HTTPClient and TokenSource go on after the header is out, since what a refresh brings can still be kept.
+// HTTPClient and TokenSource go on after the header is out, since what a refresh brings can still be kept. This process
+// remembers what the store does not take.
 func TestRefreshesAfterTheHeaderIsOut(t *testing.T) {
 	t.Parallel()
-	for _, fault := range []string{"", "Set"} {
+	for name, duringGrant := range map[string]func(*process){
+		"": func(*process) {}, "nothing can be saved": func(p *process) { p.faults.Fail(errDown, "Set") },
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			p := newProcess(t)
 			p.op.Serve("api.test", p.op.NewAPI("https://op.test/api"))
 			cookie := p.login()
-			newest := ""
-			p.page("/stream", func(w http.ResponseWriter, r *http.Request) {
-				client, err := p.HTTPClient(w, r, nil, theAPI)
-				source, sourceErr := p.TokenSource(w, r, nil)
-				if err != nil || sourceErr != nil {
-					t.Error(err, sourceErr)
-					return
-				}
-				w.(http.Flusher).Flush()
-				if fault != "" {
-					p.faults.Fail(errDown, fault)
-				}
-				for range 3 {
-					time.Sleep(time.Hour)
-					resp, err := get(client, r, theAPI)
-					if err != nil || resp.StatusCode != http.StatusOK {
-						t.Errorf("at %s: %v", clock(), err)
-					}
-					token, err := source.Token()
-					if err != nil {
-						t.Error(err)
-						return
-					}
-					newest = token.AccessToken
+			p.op.EditTokenResponse(func(map[string]any) { duringGrant(p) })
+			newest := p.stream(cookie, func(err error) {
+				if err != nil {
+					t.Errorf("%s: at %s: %v", name, clock(), err)
 				}
 			})
-			p.get("/stream", cookie)
-			p.settle(t)
 			p.want(3)
 			p.faults.Heal()
 			p.get("/", cookie)
 			p.settle(t)
 			if got, _ := p.another().token("", cookie); got != newest {
-				t.Errorf("with faults of %q another process does not have the newest token", fault)
+				t.Errorf("%s: another process does not have the newest token", name)
 			}
 		})
 	}
+}
+
+// The same while no claim can be made: the provider is not asked.
+func TestRefreshesAfterTheHeaderIsOutNeedAClaim(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcess(t)
+		p.op.Serve("api.test", p.op.NewAPI("https://op.test/api"))
+		cookie := p.login()
+		p.stream(cookie, func(err error) {
+			if !errors.Is(err, oidcauth.ErrUnavailable) {
+				t.Errorf("at %s: %v", clock(), err)
+			}
+		}, "Set")
+		if n := p.op.Count("token"); n != 1 {
+			t.Errorf("after the login the provider is asked %d times", n-1)
+		}
+		time.Sleep(time.Minute)
+		p.token("", cookie)
+		p.want(1)
+		p.settle(t)
+	})
+}
+
+// stream is a request that calls an API by HTTPClient, and asks a TokenSource, an hour after its header, and twice more. It
+// tells how each went, and returns the last token. Before each the store works, but for faults.
+func (p *process) stream(cookie string, told func(error), faults ...string) (newest string) {
+	p.t.Helper()
+	p.page("/stream", func(w http.ResponseWriter, r *http.Request) {
+		client, err := p.HTTPClient(w, r, nil, theAPI)
+		source, sourceErr := p.TokenSource(w, r, nil)
+		if err != nil || sourceErr != nil {
+			p.t.Error(err, sourceErr)
+			return
+		}
+		w.(http.Flusher).Flush()
+		for range 3 {
+			time.Sleep(time.Hour)
+			p.faults.Heal()
+			if len(faults) > 0 {
+				p.faults.Fail(errDown, faults...)
+			}
+			resp, err := get(client, r, theAPI)
+			if told(err); err == nil && resp.StatusCode != http.StatusOK {
+				p.t.Errorf("at %s the API answers %d", clock(), resp.StatusCode)
+			}
+			token, err := source.Token()
+			if told(err); err == nil {
+				newest = token.AccessToken
+			}
+		}
+	})
+	p.get("/stream", cookie)
+	p.settle(p.t)
+	p.faults.Heal()
+	return newest
 }
 
 // What BeforeSave sets at a refresh is in the store for all.

@@ -3,6 +3,7 @@ package oidcauth_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -121,18 +122,21 @@ func (s *shelf) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-// all returns what was put on the shelf and not taken away.
-func (s *shelf) all() map[string]item {
+// everything returns what was put on the shelf and not taken away.
+func (s *shelf) everything() map[string]item {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := map[string]item{}
-	for key, it := range s.items {
-		all[key] = it
-	}
+	return maps.Clone(s.items)
+}
+
+// all returns the sessions among it, which have tags. The rest is noted about them.
+func (s *shelf) all() map[string]item {
+	all := s.everything()
+	maps.DeleteFunc(all, func(_ string, it item) bool { return len(it.tags) == 0 })
 	return all
 }
 
-// only returns the one item there is.
+// only returns the one session there is.
 func (s *shelf) only(t testing.TB) (key string, it item) {
 	t.Helper()
 	all := s.all()
@@ -143,6 +147,19 @@ func (s *shelf) only(t testing.TB) (key string, it item) {
 		continue
 	}
 	return key, it
+}
+
+// lose makes the store forget what is noted beside the sessions, as it must not.
+func (s *shelf) lose(t testing.TB) {
+	t.Helper()
+	for key, it := range s.everything() {
+		if len(it.tags) > 0 {
+			continue
+		}
+		if err := s.Delete(t.Context(), key); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // put replaces what is under key, as somebody who can write to the store.

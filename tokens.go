@@ -35,7 +35,8 @@ type TokenOptions struct {
 
 // AccessToken returns an access token of the session of r; o may be nil. One that has less than
 // [Options.TokenRefreshBuffer] left, or half its lifetime if that is less, is refreshed first (RFC 6749 6): once for all
-// requests of a session in this process, however many wait and whichever give up. The token has no refresh token in it.
+// requests of a session, however many wait and whichever give up; in all processes with a Store or RevocationStore, in this
+// one without. The token has no refresh token in it.
 //
 // The refreshed session is kept in the cookie: below [Client.Wrap] or a guard it is set when the header is written, and
 // once the header is out nothing is refreshed any more ([ErrHeaderWritten]), although a token that is still valid is
@@ -186,7 +187,7 @@ func (h *holder) get(ctx context.Context, s *Session, refused string) (*cookie.A
 		ask.Grant = func(ctx context.Context, state ledger.State[*granted]) ledger.Result[*granted] {
 			a := attempt{Client: c, ctx: ctx, session: s, state: state, want: w, refused: refused != ""}
 			defer h.visit.granting(state.Generation + 1)
-			return a.run()
+			return a.alone()
 		}
 	}
 	state, err := c.ledger.Do(ctx, s.sealed.Identity.ID, ask)

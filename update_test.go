@@ -228,6 +228,9 @@ func TestLogoutInAHandlerBeatsTheRollAndUpdates(t *testing.T) {
 			if len(lines) != 1 || !strings.HasPrefix(lines[0], "__Host-session=;") || !strings.Contains(lines[0], "Max-Age=0") {
 				t.Errorf("%s: the session cookies are %q", name, lines)
 			}
+			if n := len(endedLines(resp.Header)); n != 1 {
+				t.Errorf("%s: %d cookies say that it has ended", name, n)
+			}
 			if got := resp.Header.Get("Cache-Control"); got != "private, no-store" {
 				t.Errorf("%s: Cache-Control is %q", name, got)
 			}
@@ -256,6 +259,9 @@ func TestWhatIsLoggedOutStaysOut(t *testing.T) {
 	})), "GET", "/", "Cookie", a.cookies(t, oidcauthtest.Alice))
 	if lines := sessionLines(resp.Header); len(lines) != 1 || !strings.HasPrefix(lines[0], "__Host-session=;") {
 		t.Errorf("%d session cookies, and none that deletes", len(lines))
+	}
+	if n := len(endedLines(resp.Header)); n != 1 {
+		t.Errorf("%d cookies say that it has ended", n)
 	}
 	if got := resp.Header.Get("Cache-Control"); got != "private, no-store" {
 		t.Errorf("Cache-Control is %q", got)
@@ -415,8 +421,8 @@ func TestAResponseWithOurCookieIsKeptOutOfEveryCache(t *testing.T) {
 				cookie := a.cookies(t, oidcauthtest.Alice)
 				time.Sleep(30 * time.Minute)
 				resp := ask(around(h), "GET", "/", "Cookie", cookie)
-				if len(sessionLines(resp.Header)) != 1 {
-					t.Fatalf("%s below %s: no session cookie", name, place)
+				if len(sessionLines(resp.Header)) != 1 || (len(endedLines(resp.Header)) == 1) != (name == "logged out") {
+					t.Fatalf("%s below %s: no session cookie, or one that it has ended", name, place)
 				}
 				if got := resp.Header["Cache-Control"]; len(got) != 1 || got[0] != "private, no-store" {
 					t.Errorf("%s below %s: Cache-Control is %q", name, place, got)

@@ -29,6 +29,7 @@ type visit struct {
 	mu      sync.Mutex
 	came    *Session          // as the request's cookie has it
 	session *Session          // nil: none
+	found   *Session          // what load has returned last
 	handed  map[string]string // the last access token handed out, by what it is for
 	granted uint64            // the generation that a grant of this request began
 	fate    fate
@@ -80,13 +81,18 @@ func (c *Client) visitOf(w http.ResponseWriter, r *http.Request) (v *visit, bare
 
 // setIn returns the session that a response with the header h sets, or nil.
 func (c *Client) setIn(h http.Header) *Session {
-	s, _ := c.open(&http.Request{Header: c.cookies.Sessions.Sent(h)}) // the error is that there is none
+	r := &http.Request{Header: c.cookies.Sessions.Sent(h)}
+	if c.store != nil {
+		s, _ := c.open(r) // the error is that there is none
+		return s
+	}
+	s, _ := c.unseal(r.Header)
 	return s
 }
 
 func (c *Client) newVisit(w http.ResponseWriter, r *http.Request) *visit {
 	v := &visit{client: c, request: r, header: w.Header()}
-	if c.store == nil {
+	if c.shared == nil {
 		_ = v.look() // which costs little; its error is that there is none
 	}
 	return v
@@ -124,7 +130,17 @@ func (v *visit) load() (*Session, error) {
 	if v.session == s {
 		v.session = next
 	}
+	if err == nil {
+		v.found = next
+	}
 	return next, err
+}
+
+// known returns the session that this request has had, although it may have ended it since, or nil.
+func (v *visit) known() *Session {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.found
 }
 
 // arrived returns the session as the request's cookie has it, or as it was made in this request.
@@ -142,11 +158,11 @@ func (v *visit) granting(generation uint64) {
 	v.granted = generation
 }
 
-// open says whether what changes can still be kept: in a cookie while it can be set, in a store until the session ends.
+// open says whether what changes can still be kept: in a cookie while it can be set, elsewhere until the session ends.
 func (v *visit) open() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	return (!v.out || v.client.store != nil) && v.fate != cleared
+	return (!v.out || v.client.shared != nil) && v.fate != cleared
 }
 
 // replace takes a session that has been saved in the store, unless err says that it has not.
@@ -239,18 +255,26 @@ func (c *Client) settle(h http.Header, r *http.Request, s *Session, own uint64, 
 		s, fate = c.setIn(h), adopts // a handler with a copy of the request has decided already
 	}
 	if s == nil {
+		if fate == rolls && c.endedHere(r) && !slices.ContainsFunc(h["Set-Cookie"], c.cookies.Sessions.Owned) {
+			c.clearSession(h, r) // a slow answer has brought it back (S21)
+		}
 		return
 	}
 	s, err := c.newest(r.Context(), s, own)
 	if err != nil {
 		return // ended meanwhile; deleting the cookie might meet the one of a new login
 	}
+	if s.unwritten() && c.shared != nil {
+		c.republish(r.Context(), s)
+	}
 	due := fate != adopts && c.rollDue(r, &s.sealed)
 	if !due && fate != saved && !s.unsaved {
 		return
 	}
-	if due {
+	if due && c.mayRoll(s) {
 		s = c.rolled(s)
+	} else if due && fate != saved && !s.unsaved && !s.sealed.Stale {
+		return
 	}
 	if err := c.writeSession(h, r, s); err != nil {
 		c.log(r.Context(), slog.LevelError, "session cookie not written", err)
@@ -284,6 +308,16 @@ func (c *Client) rolled(s *Session) *Session {
 		next.unsaved, next.tokens = true, s.tokens
 	}
 	return next
+}
+
+// mayRoll says whether a session may be extended. Where nothing but its cookie says that it lives, only what the provider
+// still refreshes lives on for longer than one idle time, so that revoking the refresh token at logout ends copies too (S21).
+func (c *Client) mayRoll(s *Session) bool {
+	if c.shared != nil || c.opts.IdleTimeout < 0 {
+		return true
+	}
+	t, err := s.secrets()
+	return err == nil && (t.Refresh == "" || time.Since(t.Issued()) < c.opts.IdleTimeout)
 }
 
 func (c *Client) clearSession(h http.Header, r *http.Request) {

@@ -23,6 +23,7 @@ var answers = map[string]answer{
 	"navigation_required": {http.StatusBadRequest, "Open this address in a browser tab of its own to sign in."},
 
 	"unauthenticated":      {http.StatusUnauthorized, "You are not signed in."},
+	"session_revoked":      {http.StatusUnauthorized, "You were signed out while you signed in. Please sign in again."},
 	"forbidden":            {http.StatusForbidden, "You do not have access to this page."},
 	"cross_origin_request": {http.StatusForbidden, "The request does not come from a page of this site."},
 

@@ -24,7 +24,11 @@ type Identity struct {
 	TokenExpiry int64
 	// Generation counts the grants behind the tokens.
 	Generation uint64
+	// Era is what the login found of the user's sessions having been ended: eraSize bytes, or none.
+	Era string
 }
+
+const eraSize = 16
 
 func (id *Identity) pack(mark string, cookies int) []byte {
 	b := make([]byte, 0, 96+len(id.Subject)+len(id.SID))
@@ -40,7 +44,8 @@ func (id *Identity) pack(mark string, cookies int) []byte {
 	for _, t := range []int64{id.Seen, id.End, id.Began, id.TokenExpiry} {
 		b = binary.AppendVarint(b, t-id.Created)
 	}
-	return binary.AppendUvarint(b, id.Generation)
+	b = binary.AppendUvarint(b, id.Generation)
+	return append(b, id.Era...)
 }
 
 // unpack fills id from a plaintext and returns the number of cookies that the session came in. Texts share the
@@ -61,6 +66,9 @@ func (id *Identity) unpack(mark, plain string) (cookies int, ok bool) {
 	id.Began = id.Created + r.varint()
 	id.TokenExpiry = id.Created + r.varint()
 	id.Generation = r.uvarint()
+	if !r.done() {
+		id.Era = r.take(eraSize)
+	}
 	return cookies, r.done() && 1 <= cookies && cookies <= maxChunks
 }
 

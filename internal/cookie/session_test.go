@@ -135,7 +135,7 @@ func TestOwnedLines(t *testing.T) {
 		"__Host-session.5=x":         false,
 		"__Host-session.0=x":         false,
 		"__host-session=x":           false,
-		"__Host-session-ended=x":     false,
+		"__Host-session.ended=x":     false,
 		"other=__Host-session=x":     false,
 		"":                           false,
 		"x; __Host-session=planted;": false,

@@ -26,11 +26,14 @@ type SetOptions struct {
 }
 
 // A Set has all cookies of one client: of its session, of one that is offered, which does not open as the session, and of
-// what is under way.
+// what is under way. Records, Tags and Vault are for a store: the newest tokens of sessions that are in cookies, names,
+// and what is noted.
 type Set struct {
-	Sessions, Offered                 *Sessions
+	Sessions, Offered, Records        *Sessions
 	Logins, Logouts, Landings, Offers *Pending
+	Ended                             Marker
 	Tags                              Tags
+	Vault                             Vault
 }
 
 // NewSet binds every cookie to issuer, client id and base URL, so that one of another application on the same host, or with
@@ -48,9 +51,11 @@ func NewSet(o SetOptions) Set {
 	if o.Stored {
 		tickets, purpose = o.Secrets, "entry" // a dump of the store is no cookie (S11)
 	}
-	offerCodecs := o.SessionCodecs // names keep the two apart
-	if len(o.SessionCodecs) == 0 {
+	offerCodecs, recordCodecs, vaultCodecs := o.SessionCodecs, o.SessionCodecs, o.SessionCodecs // names keep them apart
+	own := len(o.SessionCodecs) == 0
+	if own {
 		o.SessionCodecs, offerCodecs = Codecs(o.Secrets, purpose), Codecs(o.Secrets, "offered")
+		recordCodecs, vaultCodecs = Codecs(o.Secrets, "record"), Codecs(o.Secrets, "vault")
 	}
 	if len(o.LoginCodecs) == 0 {
 		o.LoginCodecs = LoginCodecs(o.Secrets, "login")
@@ -81,7 +86,12 @@ func NewSet(o SetOptions) Set {
 		Offered: NewSessions(SessionOptions{
 			Attributes: offered, Codecs: offerCodecs, Binding: ofSession, Words: words, Tickets: tickets,
 		}),
+		Records: NewSessions(SessionOptions{
+			Attributes: Attributes{Name: "record"}, Codecs: recordCodecs, Binding: ofSession, Words: words, Tickets: o.Secrets,
+		}),
+		Ended:    Marker{session},
 		Tags:     Tags{macKeys(o.Secrets, "tag"), ofSession},
+		Vault:    Vault{vaultCodecs, own, ofSession},
 		Logins:   pending("login", o.LoginCodecs, o.LoginTTL, 5, o.CrossSiteLogins),
 		Logouts:  pending("logout", LoginCodecs(o.Secrets, "logout"), o.LogoutTTL, 2, false),
 		Landings: pending("landing", LoginCodecs(o.Secrets, "landing"), time.Minute, 2, false),

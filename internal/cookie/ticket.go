@@ -77,25 +77,31 @@ func (c *Sessions) WriteTicket(resp, req http.Header, id [32]byte, maxAge int) e
 	return nil
 }
 
-// Key is the name in the store of the session with that id. An id is random and nobody can guess it, so that the name does
-// not depend on a secret, and stays when those change.
-func (c *Sessions) Key(id [32]byte) string {
-	d := digest(append([]string{"entry key", string(id[:])}, c.binding...)...)
+// Handle names a session without being usable as one.
+func Handle(id [32]byte) string {
+	sum := sha256.Sum256(id[:])
+	return encoding.EncodeToString(sum[:12])
+}
+
+// Key is the name in the store of the session with that handle. An id is random and nobody can guess it, so that the name
+// does not depend on a secret, and stays when those change.
+func (c *Sessions) Key(handle string) string {
+	d := digest(append([]string{"entry key", handle}, c.binding...)...)
 	return encoding.EncodeToString(d[:])
 }
 
 // entry is the label of the identity in the store. It belongs to one key (S11).
-func (c *Sessions) entry(id [32]byte) label {
-	return newLabel(append([]string{"entry", string(id[:])}, c.binding...)...)
+func (c *Sessions) entry(key string) label {
+	return newLabel(append([]string{"entry", key}, c.binding...)...)
 }
 
-// SealEntry returns what the store keeps of s under [Sessions.Key], sealed with the first codec.
+// SealEntry returns what the store keeps of s under the key of its handle, sealed with the first codec.
 func (c *Sessions) SealEntry(s *Session) ([]byte, error) {
 	next := *s
 	if err := c.reseal(&next); err != nil {
 		return nil, err
 	}
-	l := c.entry(s.Identity.ID)
+	l := c.entry(c.Key(Handle(s.Identity.ID)))
 	box, err := seal(c.codecs, l.name, next.Identity.pack(l.mark, 1))
 	if err != nil {
 		return nil, fmt.Errorf("cookie: seal the identity: %w", err)
@@ -103,9 +109,9 @@ func (c *Sessions) SealEntry(s *Session) ([]byte, error) {
 	return []byte(box + "." + next.sealed), nil
 }
 
-// OpenEntry opens what the store has under the key of id. It reports false, and leaves dst alone, if that is not what
-// SealEntry returned for this key.
-func (c *Sessions) OpenEntry(id [32]byte, data []byte, dst *Session) bool {
+// OpenEntry opens what the store has under key. It reports false, and leaves dst alone, if that is not what SealEntry
+// returned for this key.
+func (c *Sessions) OpenEntry(key string, data []byte, dst *Session) bool {
 	if len(data) > maxEntry {
 		return false
 	}
@@ -113,32 +119,15 @@ func (c *Sessions) OpenEntry(id [32]byte, data []byte, dst *Session) bool {
 	if !ok || rest == "" {
 		return false
 	}
-	l := c.entry(id)
+	l := c.entry(key)
 	plain, codec, ok := open(c.codecs, l.name, box)
 	if !ok {
 		return false
 	}
 	s := Session{sealed: rest, Stale: codec > 0}
-	if _, ok := s.Identity.unpack(l.mark, string(plain)); !ok || s.Identity.ID != id {
+	if _, ok := s.Identity.unpack(l.mark, string(plain)); !ok || c.Key(Handle(s.Identity.ID)) != key {
 		return false
 	}
 	*dst = s
 	return true
-}
-
-// Tags names sessions in a store by what they have in common, so that a dump of it names nobody.
-type Tags struct {
-	keys    [][]byte
-	binding []string
-}
-
-// Of returns the tag of a value under each secret: the first is written, and all are looked for (S10).
-func (t Tags) Of(kind, value string) []string {
-	var tags []string
-	for _, key := range t.keys {
-		if key != nil {
-			tags = append(tags, encoding.EncodeToString(mac(key, append([]string{"tag", kind, value}, t.binding...)...)))
-		}
-	}
-	return tags
 }

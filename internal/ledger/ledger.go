@@ -37,6 +37,8 @@ type Result[T any] struct {
 	Err     error // what those who asked are told
 	Dead    bool  // nothing that this generation has can ever be spent again: the session is over
 	Outage  bool  // Err is of everybody's concern, and not only of those with the same key
+	// Generation, if it is not 0, is that of Tokens which another process has got: who asked looks at them like at any others.
+	Generation uint64
 	// After is called, if it is not nil, when the outcome is saved and everybody told.
 	After func()
 }
@@ -79,6 +81,7 @@ type session[T any] struct {
 	dead     bool // unless somebody comes with a newer generation
 	flight   *flight[T]
 	failures map[string]failure // by key; "" is an outage
+	checked  time.Time
 }
 
 // flight is a grant under way. Its outcome may be read when done is closed.
@@ -198,6 +201,8 @@ func (l *Ledger[T]) land(ctx context.Context, e *session[T], generation uint64, 
 	case e.ended:
 		f.err = ErrEnded
 	case f.stale:
+	case r.Changed && r.Generation > 0:
+		f.stale, e.newest, e.failures = true, State[T]{r.Generation, r.Tokens}, nil
 	case r.Changed:
 		e.newest = State[T]{generation + 1, r.Tokens}
 	case r.Dead:
@@ -231,6 +236,30 @@ func (l *Ledger[T]) End(id ID) (s State[T], ok bool) {
 // over reports whether a request with tokens of a generation comes too late.
 func (e *session[T]) over(generation uint64) bool {
 	return e.ended || e.dead && generation <= e.newest.Generation
+}
+
+// Adopt tells what another process has got for a session.
+func (l *Ledger[T]) Adopt(id ID, s State[T]) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if e := l.add(id); !e.ended {
+		e.adopt(s)
+	}
+}
+
+// Check notes when other processes were asked about a session. Checked reports whether that is not longer ago than d.
+func (l *Ledger[T]) Check(id ID, asked time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.add(id).checked = asked
+}
+
+// Checked is the counterpart of Check.
+func (l *Ledger[T]) Checked(id ID, d time.Duration) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.find(id)
+	return e != nil && time.Since(e.checked) <= d
 }
 
 // adopt returns the newer of two states, and remembers it: the ledger may have forgotten, or another process been asked.

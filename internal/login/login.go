@@ -27,14 +27,23 @@ type Transaction struct {
 	ACR          []string `json:"a,omitempty"` // one of these is required
 	MaxAge       *int64   `json:"m,omitempty"` // seconds
 	Fresh        bool     `json:"f,omitempty"` // prompt=login
+	Silent       bool     `json:"q,omitempty"` // prompt=none
 	Again        string   `json:"g,omitempty"` // the page whose guard asked for this login although there was a session
 	Elsewhere    bool     `json:"e,omitempty"` // no page of ours is known to have started it
+	Over         bool     `json:"w,omitempty"` // it was started over, which is done once
 	Replaces     []byte   `json:"i,omitempty"` // the id of the session that there was when it began
 }
 
 // New returns a transaction with state, nonce and verifier of 256 random bits each.
 func New(returnTo string) *Transaction {
 	return &Transaction{State: Random(), Nonce: Random(), Verifier: Random(), Started: time.Now().Unix(), ReturnTo: returnTo}
+}
+
+// StartOver returns a transaction that asks once more for what t did, and for no other authentication.
+func (t *Transaction) StartOver() *Transaction {
+	next := New(t.ReturnTo)
+	next.Again, next.Elsewhere, next.Replaces, next.Over = t.Again, t.Elsewhere, t.Replaces, true
+	return next
 }
 
 // Random returns 256 random bits in 43 characters of base64url.

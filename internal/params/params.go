@@ -45,22 +45,11 @@ func Read(w http.ResponseWriter, r *http.Request) (map[string]string, error) {
 	if err != nil || r.Method != http.MethodPost {
 		return query, err
 	}
-	const urlencoded = "application/x-www-form-urlencoded"
-	mediaType, _, err := mime.ParseMediaType(cmp.Or(r.Header.Get("Content-Type"), urlencoded))
-	if err != nil || mediaType != urlencoded {
-		return nil, ErrMediaType
-	}
-	if r.Body == nil { // only in requests that no server made
-		return query, nil
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxSize))
-	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, ErrTooLarge
-	}
+	body, err := readForm(w, r, cmp.Or(r.Header.Get("Content-Type"), urlencoded))
 	if err != nil {
-		return nil, fmt.Errorf("read the body: %w", err)
+		return nil, err
 	}
-	form, err := Parse(string(body))
+	form, err := Parse(body)
 	if err != nil {
 		return nil, err
 	}
@@ -71,4 +60,40 @@ func Read(w http.ResponseWriter, r *http.Request) (map[string]string, error) {
 		query[name] = value
 	}
 	return query, nil
+}
+
+// Member returns the one member of r's form with that name. Others are not looked at, and neither is the query.
+func Member(w http.ResponseWriter, r *http.Request, name string) (string, error) {
+	body, err := readForm(w, r, r.Header.Get("Content-Type"))
+	if err != nil {
+		return "", err
+	}
+	form, err := url.ParseQuery(body)
+	if err != nil {
+		return "", errors.New("malformed parameters")
+	}
+	if n := len(form[name]); n != 1 {
+		return "", fmt.Errorf("%s occurs %d times", name, n)
+	}
+	return form[name][0], nil
+}
+
+const urlencoded = "application/x-www-form-urlencoded"
+
+func readForm(w http.ResponseWriter, r *http.Request, contentType string) (string, error) {
+	mediaType, _, err := mime.ParseMediaType(contentType)
+	if err != nil || mediaType != urlencoded {
+		return "", ErrMediaType
+	}
+	if r.Body == nil { // only in requests that no server made
+		return "", nil
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxSize))
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return "", ErrTooLarge
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the body: %w", err)
+	}
+	return string(body), nil
 }

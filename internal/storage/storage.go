@@ -16,6 +16,11 @@ type Store interface {
 	Delete(ctx context.Context, key string) error
 }
 
+// An Index is what the root package calls SessionIndex.
+type Index interface {
+	Tagged(ctx context.Context, tag string) (keys []string, err error)
+}
+
 // ErrUnavailable says that the store has failed, or has not answered in time. The cause is wrapped beside it.
 var ErrUnavailable = errors.New("the session store cannot be reached")
 
@@ -68,6 +73,25 @@ func (g *Guarded) Set(
 		return err
 	})
 	return version, err
+}
+
+// Indexed reports whether the store finds keys by their tags.
+func (g *Guarded) Indexed() bool {
+	_, ok := g.store.(Index)
+	return ok
+}
+
+// Tagged is [Index].Tagged of a store that is one.
+func (g *Guarded) Tagged(ctx context.Context, tag string) (keys []string, err error) {
+	err = g.call(ctx, func(ctx context.Context) (err error) {
+		index, ok := g.store.(Index)
+		if !ok {
+			return errors.New("it has no index")
+		}
+		keys, err = index.Tagged(ctx, tag)
+		return err
+	})
+	return keys, err
 }
 
 // Delete is [Store].Delete.
