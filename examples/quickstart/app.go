@@ -16,15 +16,22 @@ var files embed.FS
 // An app is the web application. All it knows of sign-in is the client.
 type app struct {
 	client *oidcauth.Client
+	store  string // as the flag -store has it
 	pages  *template.Template
 }
 
-func newApp(client *oidcauth.Client) http.Handler {
-	a := &app{client: client, pages: template.Must(template.ParseFS(files, "*.html"))}
-	mux := http.NewServeMux()
+func newApp(client *oidcauth.Client, store string) *app {
+	return &app{client: client, store: store, pages: template.Must(template.ParseFS(files, "*.html"))}
+}
+
+func (a *app) routes() http.Handler {
+	client, mux := a.client, http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.page("home.html", "Home"))
 	mux.HandleFunc("GET /api", a.page("api.html", "API"))
 	mux.Handle("GET /account", client.RequireAuth(a.page("account.html", "Account")))
+	mux.Handle("GET /sessions", client.RequireAuth(http.HandlerFunc(a.sessions)))
+	mux.Handle("POST /sessions/end", client.RequireAuth(http.HandlerFunc(a.endSession)))
+	mux.Handle("POST /sessions/end-all", client.RequireAuth(http.HandlerFunc(a.signOutEverywhere)))
 	mux.Handle("GET /api/me", client.RequireAuthAPI(http.HandlerFunc(a.me)))
 	mux.Handle("GET /style.css", http.FileServerFS(files))
 	mux.Handle("GET /api.js", http.FileServerFS(files))
@@ -46,6 +53,10 @@ type view struct {
 	Client  *oidcauth.Client
 	Session *oidcauth.Session
 	User    *user
+
+	Sessions   []*oidcauth.Session // all of the user's, the one used last first
+	Unlisted   error               // why there are none in Sessions
+	Everywhere bool                // all can be ended
 }
 
 // Scripts and styles are the application's own; the user's picture may be anywhere.
@@ -54,21 +65,33 @@ const contentPolicy = "default-src 'self'; img-src 'self' https: http://127.0.0.
 // page answers with the named template, whether somebody is signed in or not. A guard around it lets only users see it.
 func (a *app) page(name, title string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		v := view{Title: title, Path: r.URL.Path, Client: a.client}
-		if session, err := a.client.GetSession(r); err == nil {
-			v.Session, v.User = session, &user{}
-			if err := session.Claims(v.User); err != nil {
-				a.client.Error(w, r, err)
-				return
-			}
+		v, err := a.view(r, title)
+		if err != nil {
+			a.client.Error(w, r, err)
+			return
 		}
-		h := w.Header()
-		h.Set("Content-Type", "text/html; charset=utf-8")
-		h.Set("Cache-Control", "no-store") // who is signed in differs from one browser to the next
-		h.Set("Content-Security-Policy", contentPolicy)
-		if err := a.pages.ExecuteTemplate(w, name, v); err != nil {
-			log.Print("quickstart: ", err)
+		a.show(w, name, v)
+	}
+}
+
+func (a *app) view(r *http.Request, title string) (*view, error) {
+	v := &view{Title: title, Path: r.URL.Path, Client: a.client}
+	if session, err := a.client.GetSession(r); err == nil {
+		v.Session, v.User = session, &user{}
+		if err := session.Claims(v.User); err != nil {
+			return nil, err
 		}
+	}
+	return v, nil
+}
+
+func (a *app) show(w http.ResponseWriter, name string, v *view) {
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-store") // who is signed in differs from one browser to the next
+	h.Set("Content-Security-Policy", contentPolicy)
+	if err := a.pages.ExecuteTemplate(w, name, v); err != nil {
+		log.Print("quickstart: ", err)
 	}
 }
 

@@ -76,7 +76,7 @@ func wantStartError(t *testing.T, words ...string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // if it starts after all, it ends
-	err := run(ctx, "127.0.0.1:0", io.Discard)
+	err := run(ctx, "127.0.0.1:0", inCookies, io.Discard)
 	if err == nil {
 		t.Fatal("it started")
 	}
@@ -98,7 +98,7 @@ func TestCompleteEnvironmentStarts(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			cancel()
 			var out strings.Builder
-			if err := run(ctx, "127.0.0.1:0", &out); err != nil {
+			if err := run(ctx, "127.0.0.1:0", "memory", &out); err != nil {
 				t.Fatal(err)
 			}
 			if got, want := out.String(), "Open https://app.example.com\n"; got != want {
@@ -139,13 +139,20 @@ func TestListensOnLoopbackOnly(t *testing.T) {
 	}
 }
 
-// start runs the quickstart with its own provider until the test ends and returns its address.
+// start runs the quickstart with its own provider until the test ends and returns its address. Its sessions are in
+// cookies.
 func start(t *testing.T) *url.URL {
+	t.Helper()
+	return startWith(t, inCookies)
+}
+
+// startWith is start with another -store.
+func startWith(t *testing.T, store string) *url.URL {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	out, in := io.Pipe()
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, "127.0.0.1:0", in); in.Close() }()
+	go func() { ended <- run(ctx, "127.0.0.1:0", store, in); in.Close() }()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -282,7 +289,7 @@ func TestSessionEndsWithTheProcess(t *testing.T) {
 
 func TestErrorsHoldNoSecret(t *testing.T) {
 	setenv(t, without(complete, "OIDC_ISSUER"))
-	err := run(t.Context(), "127.0.0.1:0", io.Discard)
+	err := run(t.Context(), "127.0.0.1:0", inCookies, io.Discard)
 	if err == nil {
 		t.Fatal("it started")
 	}
