@@ -65,9 +65,12 @@ type certifiedProvider struct {
 	Port     int
 }
 
-// startCertified starts the provider for an application at base, to which logouts may come back at one URL. Without its
-// packages the test is skipped; with CI set it fails.
-func startCertified(t *testing.T, base, afterLogout string) *certifiedProvider {
+// startCertified starts the provider for an application at base, to which logouts may come back at one URL, and for
+// other clients. Change, which may be nil, may change the application's metadata. Without its packages the test is
+// skipped; with CI set it fails.
+func startCertified(
+	t *testing.T, base, afterLogout string, change func(client map[string]any), others ...any,
+) *certifiedProvider {
 	t.Helper()
 	if _, err := os.Stat("certified/node_modules"); err != nil {
 		if os.Getenv("CI") != "" {
@@ -78,21 +81,30 @@ func startCertified(t *testing.T, base, afterLogout string) *certifiedProvider {
 	api := func(scope, format string) map[string]any {
 		return map[string]any{"scope": scope, "accessTokenFormat": format}
 	}
+	client := registration(certifiedClientID, base, afterLogout)
+	if change != nil {
+		change(client)
+	}
 	p := &certifiedProvider{t: t, settings: map[string]any{
 		"port":         0,
 		"tokenSeconds": 3600,
 		"apis":         map[string]any{ordersAPI: api("orders", "jwt"), billingAPI: api("billing", "opaque")},
-		"client": map[string]any{
-			"client_id": certifiedClientID, "client_secret": certifiedSecret,
-			"token_endpoint_auth_method": "client_secret_basic",
-			"grant_types":                []string{"authorization_code", "refresh_token"},
-			"redirect_uris":              []string{base + "/auth/callback"},
-			"post_logout_redirect_uris":  []string{afterLogout},
-		},
+		"clients":      append([]any{client}, others...),
 	}}
 	p.start()
 	t.Cleanup(func() { p.kill() })
 	return p
+}
+
+// registration is the metadata of a client at base (RFC 7591 2).
+func registration(id, base, afterLogout string) map[string]any {
+	return map[string]any{
+		"client_id": id, "client_secret": certifiedSecret,
+		"token_endpoint_auth_method": "client_secret_basic",
+		"grant_types":                []string{"authorization_code", "refresh_token"},
+		"redirect_uris":              []string{base + "/auth/callback"},
+		"post_logout_redirect_uris":  []string{afterLogout},
+	}
 }
 
 // warnings are what the provider has to say of an older Node.
@@ -162,7 +174,7 @@ func (p *certifiedProvider) ask(what, body string, answer any) {
 func (p *certifiedProvider) do(what, body string) { p.t.Helper(); p.ask(what, body, &struct{}{}) }
 
 // want compares what the provider has counted: grants by type, errors by code, and "reuse" of refresh tokens, "revoked"
-// grants, "logout"s, "password"s tried and refresh tokens "live".
+// grants, "logout"s, applications "told" of them or "not told", "password"s tried and refresh tokens "live".
 func (p *certifiedProvider) want(when string, want map[string]int) {
 	p.t.Helper()
 	var counts map[string]int
@@ -208,7 +220,7 @@ func newCertifiedAppWith(t *testing.T, afterLogout string, change ...func(*oidca
 	server := httptest.NewUnstartedServer(nil)
 	t.Cleanup(server.Close)
 	a.address = "http://" + server.Listener.Addr().String()
-	a.provider = startCertified(t, a.address, a.address+afterLogout)
+	a.provider = startCertified(t, a.address, a.address+afterLogout, nil)
 	a.client = a.newClient(change...)
 	server.Config.Handler = a.watch.front(a.handler())
 	server.Start()
@@ -241,8 +253,10 @@ func (a *certifiedApp) newClient(change ...func(*oidcauth.Options)) *oidcauth.Cl
 
 func (a *certifiedApp) host() string { return strings.TrimPrefix(a.address, "http://") }
 
-// handler is the application: a page for everybody, one for users, and one that shows an access token.
-func (a *certifiedApp) handler() http.Handler {
+func (a *certifiedApp) handler() http.Handler { return a.client.Wrap(a.pages()) }
+
+// pages are the application: a page for everybody, one for users, and one that shows an access token.
+func (a *certifiedApp) pages() *http.ServeMux {
 	mux := http.NewServeMux()
 	write := func(w http.ResponseWriter, text string) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
@@ -286,7 +300,7 @@ func (a *certifiedApp) handler() http.Handler {
 		}
 		_, _ = io.WriteString(w, token.AccessToken)
 	})))
-	return a.client.Wrap(mux)
+	return mux
 }
 
 // note keeps an error, if it is one, for cause.

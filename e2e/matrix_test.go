@@ -33,6 +33,10 @@ import (
 //		certified, plain client  TestCertifiedLogout
 //		certified, in Chromium   TestCertifiedInChromium
 //		zitadel, plain client    TestZitadelLogout: it has no session, but a list of the user's tokens
+//	logout at the provider ends sessions
+//		certified, plain client  TestCertifiedBackchannelLogout, and what is no such logout TestCertifiedLogoutTokenMisused
+//		certified, in Chromium   TestALogoutElsewhereInChromium
+//		zitadel, plain client    none: it sends no logout tokens
 //	form_post
 //		certified, plain client  TestCertifiedSignIn and others, in the row "form post"
 //		certified, in Chromium   TestCertifiedInChromium

@@ -17,7 +17,7 @@ import (
 )
 
 // startQuickstart builds and runs the example as its reader does, and returns the address that it prints.
-func startQuickstart(t *testing.T) string {
+func startQuickstart(t *testing.T, flags ...string) string {
 	t.Helper()
 	binary := filepath.Join(t.TempDir(), "quickstart")
 	build := exec.Command("go", "build", "-o", binary, "./examples/quickstart")
@@ -25,7 +25,7 @@ func startQuickstart(t *testing.T) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the quickstart: %v\n%s", err, out)
 	}
-	cmd := exec.Command(binary, "-addr", "127.0.0.1:0")
+	cmd := exec.Command(binary, append(flags, "-addr", "127.0.0.1:0")...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH")} // nothing that names a provider
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
@@ -161,12 +161,15 @@ func TestLogoutByALinkOfAnotherSite(t *testing.T) {
 	p.see("Sign in to see your account")
 }
 
+// windows are the sizes in which pages are looked at.
+var windows = []struct {
+	name          string
+	width, height int64
+}{{"desktop", 1280, 800}, {"phone", 360, 740}}
+
 // TestQuickstartInChromium is the first hour of a new user.
 func TestQuickstartInChromium(t *testing.T) {
-	for _, size := range []struct {
-		name          string
-		width, height int64
-	}{{"desktop", 1280, 800}, {"phone", 360, 740}} {
+	for _, size := range windows {
 		t.Run(size.name, func(t *testing.T) {
 			address := startQuickstart(t)
 			p := page{t, newChromium(t)}
@@ -206,6 +209,10 @@ func TestQuickstartInChromium(t *testing.T) {
 			p.see(name)
 			look("5-api")
 
+			p.open(address + "/sessions") // which are in cookies
+			p.see("-store memory")
+			look("11-no-sessions")
+
 			p.open(address + "/account")
 			p.click(`header form button`) // sign out
 			p.see("Sign in to see your account")
@@ -235,6 +242,49 @@ func TestQuickstartInChromium(t *testing.T) {
 			p.click(`button[value="signup"]`)
 			p.see("Zoë Nguyễn-Ångström")
 			look("10-signed-up")
+		})
+	}
+}
+
+// TestSessionsInChromium is a user with two browsers, one of which is lost.
+func TestSessionsInChromium(t *testing.T) {
+	for _, size := range windows {
+		t.Run(size.name, func(t *testing.T) {
+			address := startQuickstart(t, "-store", "memory")
+			p, lost := page{t, newChromium(t)}, page{t, newChromium(t)}
+			run(p, "size", chromedp.EmulateViewport(size.width, size.height))
+			look := func(name string) { t.Helper(); p.fits(); p.shot(size.name + "-" + name) }
+			for _, browser := range []page{lost, p} {
+				browser.open(address + "/account")
+				browser.signIn("password")
+				browser.see("Only you can see this page.")
+			}
+
+			p.open(address + "/sessions")
+			p.see("2 sessions")
+			look("12-sessions")
+			p.click(`form[action="/sessions/end"] button`)
+			p.see("1 session")
+			if got := run(p, "count", chromedp.Evaluate[int](`document.querySelectorAll(".sessions li").length`)); got != 1 {
+				t.Errorf("%d sessions are left", got)
+			}
+			look("13-one-session")
+			lost.open(address)
+			lost.see("Sign in to see your account") // at once
+			p.open(address + "/account")
+			p.see("Only you can see this page.")
+
+			lost.open(address + "/account") // it is signed in at the provider still
+			lost.see("Only you can see this page.")
+			p.open(address + "/sessions")
+			p.see("2 sessions")
+			p.click(`form[action="/sessions/end-all"] button`)
+			p.see("Sign in to see your account")
+			look("14-signed-out-everywhere")
+			lost.open(address)
+			lost.see("Sign in to see your account")
+			p.open(address + "/account")
+			run(p, "sign-in page", chromedp.WaitVisible("#password")) // signed out at the provider, too
 		})
 	}
 }

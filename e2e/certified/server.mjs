@@ -2,12 +2,13 @@
 // its addresses and ends with its standard input. The variable SETTINGS is JSON:
 //
 //   port          of the provider; 0 picks one
-//   client        metadata of the one client (RFC 7591 2)
+//   clients       metadata of each client (RFC 7591 2)
 //   tokenSeconds  lifetime of access tokens
 //   apis          {indicator: {scope, accessTokenFormat}}: the resources (RFC 8707)
 //
-// It keeps nothing when it ends, and everything is as strict as the library makes it, but for two things that a test
-// has no use for: the users consent without being asked, and there is a door for the tests (see admin).
+// It keeps nothing when it ends, and everything is as strict as the library makes it, but for three things that a test
+// has no use for: the users consent without being asked, logout tokens may go to this machine, and there is a door for
+// the tests (see admin).
 import { generateKeyPairSync, randomUUID } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer } from 'node:http'
@@ -54,6 +55,14 @@ function newKey() {
   return { ...privateKey.export({ format: 'jwk' }), kid: randomUUID(), alg: 'RS256', use: 'sig' }
 }
 
+// deliver posts a logout token. The library's dispatcher would let it go to no address of this machine.
+const deliveries = []
+async function deliver(url, { dispatcher, ...options }) {
+  const { status } = await fetch(url, options)
+  deliveries.push({ to: url, token: options.body.get('logout_token'), status })
+  return { status }
+}
+
 // allGranted is the consent of the user, to all that this client may ask for.
 async function allGranted({ oidc: { client, session, provider } }) {
   const id = session.grantIdFor(client.clientId)
@@ -69,7 +78,7 @@ function configuration(jwks) {
   return {
     jwks,
     adapter: Store,
-    clients: [settings.client],
+    clients: settings.clients,
     scopes: scopes.split(' '),
     claims: { openid: ['sub'], profile: ['name'], email: ['email'] },
     conformIdTokenClaims: false, // name and email are in the ID token, as with most providers
@@ -87,7 +96,9 @@ function configuration(jwks) {
       ctx.type = 'html'
       ctx.body = page('Refused', `<p>${escape(`${out.error}: ${out.error_description}`)}`)
     },
+    fetch: deliver,
     features: {
+      backchannelLogout: { enabled: true },
       devInteractions: { enabled: false },
       introspection: { enabled: true },
       revocation: { enabled: true },
@@ -102,6 +113,7 @@ function configuration(jwks) {
           const button = '<button form="op.logoutForm" name="logout" value="yes">Sign out</button>'
           ctx.body = page('Sign out here, too?', form + button)
         },
+        postLogoutSuccessSource: (ctx) => { ctx.body = page('You have signed out', '') },
       },
     },
   }
@@ -116,6 +128,8 @@ function newProvider(issuer, keys) {
   })
   provider.on('grant.revoked', () => count('revoked'))
   provider.on('end_session.success', () => count('logout'))
+  provider.on('backchannel.success', () => count('told'))
+  provider.on('backchannel.error', (ctx, err) => { count('not told'); console.error(err) })
   provider.on('server_error', (ctx, err) => console.error(err))
   return provider
 }
@@ -177,10 +191,23 @@ async function look(token) {
   return { sub: payload.sub, aud: payload.aud, scope: payload.scope, format: 'jwt' }
 }
 
+// endSession is an administrator's button: the user's oldest session is over, and all clients are told.
+async function endSession(user) {
+  const oldest = new Store('Session').search((payload) => payload.kind === 'Session' && payload.accountId === user)
+  const session = await provider.Session.findByUid(oldest.uid)
+  for (const id of Object.keys(session.authorizations)) {
+    const client = await provider.Client.find(id)
+    if (client.backchannelLogoutUri) await client.backchannelLogout(user, session.sidFor(id))
+  }
+  await session.destroy()
+}
+
 // The tests' own door.
 const admin = {
   '/counts': () => ({ ...counts, live: liveRefreshTokens() }),
   '/look': (token) => look(token).catch((err) => ({ error: err.message })),
+  '/end-session': endSession,
+  '/deliveries': () => deliveries,
   '/token-seconds': (seconds) => { settings.tokenSeconds = Number(seconds) },
   '/rotate-keys': () => { keys = [newKey(), ...keys]; provider = newProvider(issuer, keys) }, // the first one signs
   '/close': close,
