@@ -122,10 +122,10 @@ func New(o Options) (*Client, error) {
 	}
 	switch {
 	case o.Store != nil:
-		c.shared = storage.Guard(o.Store, o.StoreTimeout)
+		c.shared = storage.Guard(o.Store, o.StoreTimeout, 1)
 		c.store = c.shared
 	case o.RevocationStore != nil:
-		c.shared = storage.Guard(o.RevocationStore, o.StoreTimeout)
+		c.shared = storage.Guard(o.RevocationStore, o.StoreTimeout, 1+2*len(o.Secrets))
 	}
 	c.cookies = cookie.NewSet(cookie.SetOptions{
 		Session: cookie.Attributes{

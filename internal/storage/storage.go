@@ -34,6 +34,7 @@ const (
 type Guarded struct {
 	store   Store
 	timeout time.Duration // of each call
+	most    int           // failures in a row, until there is a pause
 
 	mu       sync.Mutex
 	failures int // of reads, in a row
@@ -41,10 +42,13 @@ type Guarded struct {
 	last     error
 }
 
-// Guard returns s with a timeout for each call.
-func Guard(s Store, timeout time.Duration) *Guarded { return &Guarded{store: s, timeout: timeout} }
+// Guard returns s with a timeout for each call. So many reads are made for one request at the same time, and fail together when
+// a connection breaks, which is no outage.
+func Guard(s Store, timeout time.Duration, together int) *Guarded {
+	return &Guarded{store: s, timeout: timeout, most: maxFailures * together}
+}
 
-// Get is [Store].Get. After three failures in a row it fails at once for a second.
+// Get is [Store].Get. After three requests in a row that failed it fails at once for a second.
 func (g *Guarded) Get(ctx context.Context, key string) (data []byte, version int64, ok bool, err error) {
 	if err := g.paused(); err != nil {
 		return nil, 0, false, err
@@ -139,7 +143,7 @@ func (g *Guarded) note(err error) {
 		g.failures = 0
 		return
 	}
-	if g.failures++; g.failures >= maxFailures {
+	if g.failures++; g.failures >= g.most {
 		g.until, g.last = time.Now().Add(pause), err
 	}
 }

@@ -65,16 +65,16 @@ func TestCallsEnd(t *testing.T) {
 	for name, call := range calls {
 		synctest.Test(t, func(t *testing.T) {
 			ctx, start := t.Context(), time.Now()
-			if err := call(ctx, storage.Guard(&fake{}, time.Second)); err != nil {
+			if err := call(ctx, storage.Guard(&fake{}, time.Second, 1)); err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
-			if err := call(ctx, storage.Guard(&fake{err: errDown}, time.Second)); !errors.Is(err, storage.ErrUnavailable) || !errors.Is(err, errDown) {
+			if err := call(ctx, storage.Guard(&fake{err: errDown}, time.Second, 1)); !errors.Is(err, storage.ErrUnavailable) || !errors.Is(err, errDown) {
 				t.Errorf("%s of a store that fails: %v", name, err)
 			}
 			if time.Since(start) != 0 {
 				t.Errorf("%s took %v", name, time.Since(start))
 			}
-			if err := call(ctx, storage.Guard(&fake{hangs: true}, 3*time.Second)); !errors.Is(err, storage.ErrUnavailable) {
+			if err := call(ctx, storage.Guard(&fake{hangs: true}, 3*time.Second, 1)); !errors.Is(err, storage.ErrUnavailable) {
 				t.Errorf("%s of a store that hangs: %v", name, err)
 			}
 			if took := time.Since(start); took != 3*time.Second {
@@ -82,16 +82,16 @@ func TestCallsEnd(t *testing.T) {
 			}
 			gone, cancel := context.WithCancel(ctx)
 			time.AfterFunc(time.Second, cancel)
-			err := call(gone, storage.Guard(&fake{hangs: true}, 3*time.Second))
+			err := call(gone, storage.Guard(&fake{hangs: true}, 3*time.Second, 1))
 			if errors.Is(err, storage.ErrUnavailable) || !errors.Is(err, context.Canceled) {
 				t.Errorf("%s of a request that was given up: %v", name, err)
 			}
 			hurried, cancel := context.WithTimeout(ctx, time.Second)
 			defer cancel()
-			if err := call(hurried, storage.Guard(&fake{hangs: true}, 3*time.Second)); !errors.Is(err, storage.ErrUnavailable) {
+			if err := call(hurried, storage.Guard(&fake{hangs: true}, 3*time.Second, 1)); !errors.Is(err, storage.ErrUnavailable) {
 				t.Errorf("%s of a request with a deadline: %v", name, err)
 			}
-			if err := call(ctx, storage.Guard(&fake{panics: true}, time.Second)); !errors.Is(err, storage.ErrUnavailable) {
+			if err := call(ctx, storage.Guard(&fake{panics: true}, time.Second, 1)); !errors.Is(err, storage.ErrUnavailable) {
 				t.Errorf("%s of a store that panics: %v", name, err)
 			}
 		})
@@ -103,7 +103,7 @@ func TestReadsFailFastForASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f := &fake{err: errDown}
-		g := storage.Guard(f, 2*time.Second)
+		g := storage.Guard(f, 2*time.Second, 1)
 		read := func(want int) {
 			t.Helper()
 			err := calls["Get"](t.Context(), g)
