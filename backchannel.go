@@ -57,18 +57,22 @@ func (c *Client) backchannelLogout(ctx context.Context, raw string) error {
 	if _, _, ok, err := c.shared.Get(ctx, seen); ok || err != nil {
 		return storeError(err)
 	}
-	kind, value, leeway := bySubject, token.Issuer+" "+token.Subject, time.Duration(0)
-	mark := revocation.Mark{Until: map[string]int64{"": token.IssuedAt.Unix()}}
-	if token.SID != "" && (token.Subject == "" || !c.opts.BackchannelLogoutAllSessions) {
-		kind, value, leeway = bySID, token.Issuer+" "+token.SID, sidLeeway
-		mark = revocation.Mark{Until: map[string]int64{token.Subject: token.IssuedAt.Unix()}}
-	}
-	// First the mark, and then what there is: a session that is saved meanwhile finds the mark (S07).
 	ctx = context.WithoutCancel(ctx) // half a logout is none, and the provider may not wait
-	if err := c.marks.Add(ctx, kind, value, mark); err != nil {
-		return noteError(err)
+	end := func(kind, value, subject string, leeway time.Duration) error {
+		value, mark := token.Issuer+" "+value, revocation.Mark{Until: map[string]int64{subject: token.IssuedAt.Unix()}}
+		// First the mark, and then what there is: a session that is saved meanwhile finds the mark (S07).
+		if err := c.marks.Add(ctx, kind, value, mark); err != nil {
+			return noteError(err)
+		}
+		return c.endTagged(ctx, "backchannel-logout", kind, value, mark, leeway)
 	}
-	if err := c.endTagged(ctx, "backchannel-logout", kind, value, mark, leeway); err != nil {
+	if token.SID != "" {
+		err = end(bySID, token.SID, token.Subject, sidLeeway)
+	}
+	if err == nil && (token.SID == "" || token.Subject != "" && c.opts.BackchannelLogoutAllSessions) {
+		err = end(bySubject, token.Subject, "", 0)
+	}
+	if err != nil {
 		return err
 	}
 	if c.store == nil {
@@ -204,20 +208,17 @@ func (c *Client) RevokeSession(ctx context.Context, issuer, subject, handle stri
 	}
 	s := &Session{Issuer: issuer, Subject: subject, Handle: handle}
 	rec, err := c.noteEnd(context.WithoutCancel(ctx), handle, s.owner())
-	if err != nil {
-		return storeError(err)
-	}
-	if rec.state.Generation > 0 {
+	if rec.state.Generation > 0 { // although it may not have been noted: it is meant to be over
 		state, ok := c.ledger.End(rec.id)
 		if !ok || state.Generation < rec.state.Generation {
 			state = rec.state
 		}
 		c.revoke(ctx, state.Tokens.Refresh)
 	}
-	if rec.version != 0 || c.store == nil {
+	if err == nil && (rec.version != 0 || c.store == nil) {
 		c.event(ctx, "session.revoked", "", s, nil)
 	}
-	return nil
+	return storeError(err)
 }
 
 // RevokeSessions ends all sessions of a user that there are now ("log out everywhere"), and those whose login is about to end, once

@@ -218,7 +218,7 @@ func TestErasSurviveTheRotationOfSecrets(t *testing.T) {
 	})
 }
 
-// S08: what has been ended stays so, however AbsoluteTimeout is changed between two starts.
+// S08: what has been ended stays so, however AbsoluteTimeout is changed between two starts, or not.
 func TestAnotherAbsoluteTimeoutRevivesNobody(t *testing.T) {
 	lasting := func(d time.Duration) func(*oidcauth.Options) {
 		return func(o *oidcauth.Options) { o.AbsoluteTimeout, o.IdleTimeout = d, -1 }
@@ -228,6 +228,7 @@ func TestAnotherAbsoluteTimeoutRevivesNobody(t *testing.T) {
 		for name, timeouts := range map[string][2]time.Duration{
 			"raised":  {time.Hour, 72 * time.Hour},
 			"lowered": {72 * time.Hour, time.Hour},
+			"left":    {72 * time.Hour, 72 * time.Hour}, // S08, S37: noted for as long as the session could live
 		} {
 			t.Run(end.name+", "+name, func(t *testing.T) {
 				everyMode(t, func(t *testing.T, p, _ *process) {

@@ -63,7 +63,7 @@ func (s *savePause) at(p *process, do func()) { s.hooks.Store(p.op.Options().Sec
 // calls do before the nth call of it. It ends when there are no n calls.
 func atEach(least int, t *testing.T, race func(n int, hook func(do func()) func(method, key string))) {
 	t.Helper()
-	for n, reached := 0, true; reached; n++ {
+	for n, reached := 0, true; reached && n < 50; n++ {
 		reached = false
 		race(n, func(do func()) func(method, key string) {
 			var mu sync.Mutex
@@ -213,6 +213,37 @@ func TestALoginOvertakesItsLogout(t *testing.T) {
 					checkNothingLeft(t, cookieOf(b), p, q)
 				})
 			}, saving.option)
+		})
+	}
+}
+
+// S24, S07: a browser that repeats the callback's request at another process gets the session that there is, and none that has
+// ended since.
+func TestARepeatedCallbackRevivesNoSession(t *testing.T) {
+	for _, end := range append(waysOut, wayOut{"a logout", nil}) {
+		t.Run(end.name, func(t *testing.T) {
+			everyMode(t, func(t *testing.T, p, q *process) {
+				b := p.op.NewBrowser(p.handler).NoRedirects()
+				callback := b.Get(b.Get("/auth/login?returnTo=/there").Location()).Location()
+				before := cookieOf(b)
+				repeat := func(at *process) string {
+					return kept(ask(at.handler, "GET", strings.TrimPrefix(callback, "https://app.test"), "Cookie", before).Header)
+				}
+				first, again := repeat(p), repeat(q)
+				standing(t, first, "alice", p, q)
+				standing(t, again, "alice", p, q)
+				time.Sleep(2 * time.Second)
+				if end.do == nil {
+					p.logout(first)
+				} else {
+					end.do(t, p)
+				}
+				for _, at := range []*process{q, p} {
+					standing(t, again, nobody, p, q)
+					standing(t, repeat(at), nobody, p, q)
+				}
+				checkNothingLeft(t, first, p, q)
+			})
 		})
 	}
 }

@@ -77,7 +77,9 @@ func (c *Client) loginOnce(
 			return nil, err
 		case !mine:
 			elsewhere = true
-			return c.joinLogin(wait, note)
+			ctx, cancel := context.WithTimeout(r.Context(), loginShare) // for all who come here again, not for this one alone
+			defer cancel()
+			return c.joinLogin(ctx, note)
 		}
 		defer func() { c.settleLogin(r.Context(), note, s) }() // after a panic too
 		return c.finishLogin(r, tx, query)
@@ -148,15 +150,13 @@ func (c *Client) sealLogin(note loginNote, s *Session) ([]byte, error) {
 func (c *Client) joinLogin(ctx context.Context, note loginNote) (*Session, error) {
 	const size = sha256.Size + 8 + len(ledger.ID{})
 	for {
-		data, _, ok, err := c.shared.Get(ctx, note.name)
-		if err != nil {
-			return nil, storeError(err)
-		}
-		done, ok2 := c.cookies.Vault.Open(note.name, data)
-		if !ok || !ok2 || !strings.HasPrefix(string(done), note.request) {
+		data, _, ok, err := c.shared.Get(ctx, note.name) // one that fails is tried again
+		done, opens := c.cookies.Vault.Open(note.name, data)
+		switch {
+		case err != nil:
+		case !ok, !opens, !strings.HasPrefix(string(done), note.request):
 			return nil, ledger.ErrUsed
-		}
-		if len(done) >= size {
+		case len(done) >= size:
 			at := time.Unix(int64(binary.BigEndian.Uint64(done[sha256.Size:])), 0)
 			if time.Since(at) > loginShare {
 				return nil, nil // the browser has it, or nobody

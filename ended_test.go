@@ -17,8 +17,8 @@ import (
 	"github.com/oidcauth/oidcauth/oidcauthtest"
 )
 
-// A pair are two processes that share secrets and nothing else: sessions are in cookies, and no store knows which have ended.
-// /slow is answered by the second one, when it is released; all else by the first, or by the second with ?second.
+// A pair are two processes that share secrets and nothing else: sessions are in cookies, and no store knows which have
+// ended. /slow is answered by the second one, when it is released; all else by the first, or by the second with ?second.
 type pair struct {
 	first, second *rig
 	handler       http.Handler
@@ -199,8 +199,9 @@ func TestASlowAnswerOfTheSessionBeforeTheLast(t *testing.T) {
 	})
 }
 
-// S21, THR-17: the copy of a cookie whose session was logged out dies within two idle times of its last refresh, at a process that
-// knows nothing of the logout and although it is used every minute: its refresh token is revoked, and nothing else extends it.
+// S21, THR-17: the copy of a cookie whose session was logged out dies within two idle times of its last refresh, at a
+// process that knows nothing of the logout and although it is used every minute: its refresh token is revoked, and nothing
+// else extends it.
 func TestACopiedCookieDiesWithinTwoIdleTimes(t *testing.T) {
 	t.Parallel()
 	const idle = 8 * time.Hour
@@ -306,7 +307,9 @@ func TestOnlyBrowsersThatAloneKnowAreMarked(t *testing.T) {
 		if len(lines) != 1 || setsCookie(resp) {
 			t.Fatalf("the logout sets %d cookies that say what has ended", len(lines))
 		}
-		for _, part := range []string{"__Host-session.ended=", "; Path=/", "; HttpOnly", "; Secure", "; SameSite=Lax", "; Max-Age=259200"} {
+		for _, part := range []string{
+			"__Host-session.ended=", "; Path=/", "; HttpOnly", "; Secure", "; SameSite=Lax", "; Max-Age=259200",
+		} {
 			if !strings.Contains(lines[0], part) {
 				t.Errorf("%q is not in its attributes", part)
 			}

@@ -105,7 +105,7 @@ func TestAStoreThatStumblesDuringARefresh(t *testing.T) {
 // when it wakes up, and what it asked of others in the meantime has timed out.
 type nap struct {
 	name   string
-	where  string        // "request": before it leaves; "hook": in BeforeSave; else before a Set: "1" claims, "2" says that the request leaves
+	where  string        // "request": before it leaves; "hook": in BeforeSave; "1" to "4": before that Set of the store
 	waits  time.Duration // how long another process then waits for its token
 	itself int           // how the sleeper's own request is answered
 	grants int
@@ -142,8 +142,8 @@ func sleeper(where string, d *time.Duration) func(*oidcauth.Options) {
 	}
 }
 
-// S05, S06, issue 5 done when 1: a process that sleeps for ten minutes, or for good, keeps the others waiting for as long as
-// its claim holds, and finds out when it wakes up before it sends anything.
+// S05, S06, issue 5 done when 1: a process that sleeps for ten minutes, or for good, keeps the others waiting for as long
+// as its claim holds, and finds out when it wakes up before it sends anything.
 func TestAProcessThatSleepsDuringARefresh(t *testing.T) {
 	for _, n := range naps {
 		t.Run(n.name, func(t *testing.T) {
@@ -194,8 +194,8 @@ func TestAProcessThatSleepsDuringARefresh(t *testing.T) {
 	}
 }
 
-// S05: the provider takes the refresh token no more. Each waiting request of each process is sent to the login once, and the
-// provider is not asked by every process.
+// S05: the provider takes the refresh token no more. Each waiting request of each process is sent to the login once, and
+// the provider is not asked by every process.
 func TestARefreshTokenThatIsNoneIsNoneForAllProcesses(t *testing.T) {
 	everyMode(t, func(t *testing.T, p, q *process) {
 		cookie := p.login()
@@ -294,30 +294,33 @@ func TestAudiencesTakeTurnsAcrossProcesses(t *testing.T) {
 	})
 }
 
-// S23: a logout while a grant of three seconds is under way leaves no refresh token at the provider, and no session.
+// S23: a logout while a grant is under way leaves no refresh token at the provider, and no session: whether the provider
+// hears of it before it rotates the token, or has done so already and its answer is on the way.
 func TestALogoutDuringARefreshLeavesNoToken(t *testing.T) {
 	for _, where := range []string{"at the process that refreshes", "at another"} {
-		for _, moment := range []time.Duration{time.Second, 3 * time.Second} { // before the provider has answered, and as it does
-			t.Run(fmt.Sprintf("%s, after %v", where, moment), func(t *testing.T) {
+		for name, hold := range map[string]func(*oidcauthtest.Provider) func(){
+			"before the token is rotated": func(op *oidcauthtest.Provider) func() { return op.Hold("token") },
+			"after the token is rotated":  func(op *oidcauthtest.Provider) func() { return op.HoldAnswer("token") },
+		} {
+			t.Run(where+", "+name, func(t *testing.T) {
 				everyMode(t, func(t *testing.T, p, q *process) {
-					at := map[string]*process{"at another": q}[where]
-					if at == nil {
-						at = p
-					}
+					at := map[string]*process{"at another": q, "at the process that refreshes": p}[where]
 					cookie := p.login()
 					time.Sleep(61 * time.Minute)
-					p.op.Delay("token", 3*time.Second)
+					release := hold(p.op)
 					answers := make(chan *http.Response, 2)
 					for _, one := range []*process{p, q} {
 						go func() { answers <- one.get("/token", cookie) }()
 						synctest.Wait()
 					}
-					time.Sleep(moment)
+					p.op.Fail("revoke", http.StatusServiceUnavailable, "", 1) // what the logout revokes is not enough
 					if resp := at.logout(cookie); resp.StatusCode/100 != 3 || !clears(resp.Header) {
 						t.Errorf("the logout answers %d", resp.StatusCode)
 					}
+					time.Sleep(3 * time.Second)
+					release()
 					for range 2 {
-						if resp := <-answers; moment < 3*time.Second && (resp.StatusCode != http.StatusUnauthorized || setsCookie(resp)) {
+						if resp := <-answers; resp.StatusCode != http.StatusUnauthorized || setsCookie(resp) {
 							t.Errorf("an answer is %d, with %d cookies", resp.StatusCode, len(resp.Cookies()))
 						}
 					}
@@ -338,11 +341,14 @@ func TestALogoutDuringARefreshLeavesNoToken(t *testing.T) {
 	}
 }
 
-// S23: a logout with a cookie that is two generations behind revokes the newest refresh token, whoever has got it.
+// S23: a logout with a cookie that is two generations behind revokes the newest refresh token, whoever has got it, and also
+// where a process believes what it was told some seconds ago.
 func TestALogoutWithAnOldCookieRevokesTheNewestToken(t *testing.T) {
+	cached := func(o *oidcauth.Options) { o.RevocationCache = 30 * time.Second }
 	everyModeOf(t, 3, func(t *testing.T, all []*process) {
 		p, q, r := all[0], all[1], all[2]
 		old := p.login()
+		standing(t, old, "alice", r)
 		_, next := q.token("?force", old)
 		q.token("?force", next)
 		for _, one := range all {
@@ -356,8 +362,9 @@ func TestALogoutWithAnOldCookieRevokesTheNewestToken(t *testing.T) {
 			t.Errorf("%d refresh tokens of hers are left", n)
 		}
 		p.unpunished()
+		time.Sleep(31 * time.Second)
 		standing(t, next, nobody, all...)
-	})
+	}, cached)
 }
 
 // S05: an outage of the store at one process that begins in the middle of a refresh, and is over before the claim is. The
@@ -455,5 +462,25 @@ func TestRefreshesAfterTheHeaderIsOutInEveryMode(t *testing.T) {
 		time.Sleep(61 * time.Minute)
 		q.token("", cookie)
 		p.want(4)
+	})
+}
+
+// S16: the provider refuses one audience as if the session was over. It is not, for no process.
+func TestAnAudienceThatIsRefusedEndsNothing(t *testing.T) {
+	everyMode(t, func(t *testing.T, p, q *process) {
+		cookie := p.login()
+		time.Sleep(61 * time.Minute)
+		p.op.Fail("token", http.StatusBadRequest, "invalid_grant", 1)
+		resp := p.get("/token?audience=https://api.test", cookie)
+		if text := body(resp); resp.StatusCode < 400 || strings.Contains(text, "login_required") || clears(resp.Header) {
+			t.Errorf("the answer is %d: %s", resp.StatusCode, text)
+		}
+		token, _ := q.token("", cookie)
+		if got, _ := p.token("", cookie); got != token {
+			t.Error("the processes do not have the same token")
+		}
+		p.want(1)
+		p.alive(cookie)
+		standing(t, cookie, "alice", p, q)
 	})
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gorilla/securecookie"
+
 	"github.com/oidcauth/oidcauth"
 	"github.com/oidcauth/oidcauth/internal/cookie"
 )
@@ -149,8 +151,9 @@ func TestADumpOfARevocationStoreSaysNothing(t *testing.T) {
 			t.Fatalf("%d entries", n)
 		}
 		for name, secret := range map[string]string{
-			"subject": s.Subject, "e-mail address": "alice@example.com", "name": "Alice Example", "sid": s.SID, "handle": s.Handle, "jti": jti,
-			"issuer": s.Issuer, "access token": access, "refresh token": refresh, "client id": p.op.Options().ClientID, "logout token": token,
+			"subject": s.Subject, "e-mail address": "alice@example.com", "name": "Alice Example", "sid": s.SID, "handle": s.Handle,
+			"jti": jti, "issuer": s.Issuer, "access token": access, "refresh token": refresh, "logout token": token,
+			"client id": p.op.Options().ClientID,
 		} {
 			for _, text := range copied.texts() {
 				if len(secret) < 3 || strings.Contains(text, secret[:min(len(secret), 24)]) {
@@ -171,9 +174,10 @@ func checkComputedNames(t *testing.T, p *process, dump *shelf, s *oidcauth.Sessi
 		thief := cookie.NewSet(cookie.SetOptions{
 			Session: cookie.Attributes{Secure: true}, Issuer: o.Issuer, ClientID: o.ClientID, BaseURL: o.BaseURL, Secrets: secrets,
 		})
-		for _, value := range []string{s.Subject, s.SID, s.Issuer + " " + s.Subject, s.Issuer + " " + s.SID, s.Issuer + "\x00" + s.Subject} {
-			for _, kind := range []string{"subject", "sid", "ended subject", "ended sid", "ended", "claim", "jti", "record", "tag", ""} {
-				names := append(thief.Tags.Of(kind, value), thief.Vault.Name(kind, value), thief.Records.Key(value), thief.Sessions.Key(value))
+		for _, value := range []string{s.Subject, s.SID, s.Issuer + " " + s.Subject, s.Issuer + " " + s.SID} {
+			for _, kind := range []string{"subject", "sid", "ended subject", "ended sid", "claim", "jti", ""} {
+				names := append(thief.Tags.Of(kind, value),
+					thief.Vault.Name(kind, value), thief.Records.Key(value), thief.Sessions.Key(value))
 				for key, it := range dump.everything() {
 					for _, name := range names {
 						if name == key || strings.Contains(strings.Join(it.tags, " "), name) {
@@ -236,6 +240,37 @@ func TestEntriesThatWereSwappedAreRefused(t *testing.T) {
 			}
 		}
 		p.unpunished()
+		p.settle(t)
+		q.settle(t)
+	})
+}
+
+// An application that seals with a codec of its own, and has several secrets to name things with.
+func TestAnOwnCodecAndSeveralSecretsInEveryMode(t *testing.T) {
+	inModes(t, func(t *testing.T, m mode) {
+		key := securecookie.GenerateRandomKey(32)
+		own := func(o *oidcauth.Options) {
+			o.Secrets = []string{firstSecret, secondSecret}
+			o.SessionCodecs = []securecookie.Codec{securecookie.New(key, key).SetSerializer(rawBytes{}).MaxLength(0)}
+		}
+		p := newProcess(t, m.and(own)...)
+		q := p.another(m.and(own)...)
+		first, second, third := p.login(), p.login(), p.login()
+		sids := p.op.SIDs("alice")
+		token, _ := p.token("?force", first)
+		if got, _ := q.token("", first); got != token {
+			t.Error("the processes do not have the same token")
+		}
+		q.logout(first)
+		standing(t, first, nobody, p, q)
+		sends(t, q, p.op.LogoutToken("alice", sids[1]))
+		standing(t, second, nobody, p, q)
+		standing(t, third, "alice", p, q)
+		if err := q.RevokeSessions(t.Context(), p.op.Issuer(), "alice"); err != nil {
+			t.Error(err)
+		}
+		standing(t, third, nobody, p, q)
+		standing(t, p.login(), "alice", p, q)
 		p.settle(t)
 		q.settle(t)
 	})

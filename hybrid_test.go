@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -42,7 +43,10 @@ func TestWhatARequestCostsInHybridMode(t *testing.T) {
 	}{
 		{name: "a page that does not ask", path: "/public"},
 		{name: "a page that asks, of nobody", path: "/", cookie: func(string) string { return "" }},
-		{name: "a page that asks, with junk", path: "/", cookie: func(string) string { return "__Host-session=" + strings.Repeat("A", 540) }},
+		{
+			name: "a page that asks, with junk", path: "/",
+			cookie: func(string) string { return "__Host-session=" + strings.Repeat("A", 540) },
+		},
 		{
 			name: "a page that asks, with a cookie that somebody changed", path: "/account",
 			cookie: func(c string) string { return strings.Replace(c, c[20:30], "0123456789", 1) },
@@ -341,19 +345,73 @@ func namesAtRefresh(o *oidcauth.Options) {
 	}
 }
 
-// Client.RevokeSession: the refresh token of a session that was never refreshed is in its cookie alone. It is revoked when that
-// comes the next time, as after a logout token.
-func TestTheRefreshTokenOfARevokedSessionIsRevokedWhenItsCookieComes(t *testing.T) {
-	everyMode(t, func(t *testing.T, p, q *process) {
-		cookie := p.login()
-		if err := q.RevokeSession(t.Context(), p.op.Issuer(), "alice", sessionOf(t, p.app, cookie).Handle); err != nil {
-			t.Fatal(err)
+// Client.RevokeSession revokes the refresh token, whoever has got it: at once if a store has it. That of a session which
+// was never refreshed may be in its cookie alone, and is revoked when that comes the next time, as after a logout token.
+func TestTheRefreshTokenOfARevokedSession(t *testing.T) {
+	for _, refreshed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("refreshed: %v", refreshed), func(t *testing.T) {
+			everyMode(t, func(t *testing.T, p, q *process) {
+				cookie := p.login()
+				handle := sessionOf(t, p.app, cookie).Handle
+				if refreshed {
+					p.token("?force", cookie)
+				}
+				if err := q.RevokeSession(t.Context(), p.op.Issuer(), "alice", handle); err != nil {
+					t.Fatal(err)
+				}
+				if !refreshed {
+					standing(t, cookie, nobody, p, q)
+				}
+				p.settle(t)
+				q.settle(t)
+				if n := p.op.ActiveRefreshTokens("alice"); n != 0 {
+					t.Errorf("%d refresh tokens of hers are left", n)
+				}
+				standing(t, cookie, nobody, p, q)
+			})
+		})
+	}
+}
+
+// S36: three look-ups in a row have to fail before nobody asks for a second, and not three calls of one: a connection that
+// broke is one visitor's bad luck.
+func TestOneFailedLookUpStopsNobodyElse(t *testing.T) {
+	everyMode(t, func(t *testing.T, p, _ *process) {
+		cookie, other := p.login(), p.login()
+		p.faults.Fail(errDown)
+		if resp := p.get("/account", cookie); resp.StatusCode != http.StatusServiceUnavailable {
+			t.Errorf("while the store is down the answer is %d", resp.StatusCode)
 		}
-		standing(t, cookie, nobody, p, q)
+		p.faults.Heal()
+		if resp := p.get("/account", other); resp.StatusCode != http.StatusOK {
+			t.Errorf("the next visitor gets %d, although the store is there again", resp.StatusCode)
+		}
+	})
+}
+
+// A Store that finds no sessions by user does everything else: one grant for all processes, logout, and RevokeSession.
+func TestAStoreWithoutAnIndexDoesTheRest(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		hide := func(o *oidcauth.Options) { o.Store = hiding{o.Store} }
+		p := newProcess(t, hide)
+		q := p.another(hide)
+		first, second, third := p.login(), p.login(), p.login()
+		time.Sleep(61 * time.Minute)
+		p.op.Delay("token", 2*time.Second)
+		fleetCrowd([]*process{p, q}, 5, "", first)
+		p.want(1)
+		q.logout(first)
+		standing(t, first, nobody, p, q)
+		if err := q.RevokeSession(t.Context(), p.op.Issuer(), "alice", sessionOf(t, p.app, second).Handle); err != nil {
+			t.Error(err)
+		}
+		standing(t, second, nobody, p, q)
+		if err := q.RevokeSessions(t.Context(), p.op.Issuer(), "alice"); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("RevokeSessions: %v", err)
+		}
+		standing(t, third, "alice", p, q)
 		p.settle(t)
 		q.settle(t)
-		if n := p.op.ActiveRefreshTokens("alice"); n != 0 {
-			t.Errorf("%d refresh tokens of hers are left", n)
-		}
 	})
 }

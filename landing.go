@@ -10,6 +10,7 @@ import (
 
 	"github.com/oidcauth/oidcauth/internal/caching"
 	"github.com/oidcauth/oidcauth/internal/cookie"
+	"github.com/oidcauth/oidcauth/internal/fetch"
 	"github.com/oidcauth/oidcauth/internal/login"
 	"github.com/oidcauth/oidcauth/internal/page"
 	"github.com/oidcauth/oidcauth/internal/params"
@@ -64,7 +65,7 @@ func hop(w http.ResponseWriter, target string) {
 // hops reports whether r is a link of another site, from which a Strict session cookie is not sent. What it asked for
 // has to be asked once more from here before anybody knows whether there is a session.
 func (c *Client) hops(r *http.Request) bool {
-	return c.opts.Cookie.SameSite == http.SameSiteStrictMode && r.Header.Get("Sec-Fetch-Site") == "cross-site" &&
+	return c.opts.Cookie.SameSite == http.SameSiteStrictMode && fetch.IsCrossSite(r) &&
 		r.Method == http.MethodGet && !c.cookies.Sessions.Present(r.Header)
 }
 
@@ -114,6 +115,11 @@ func (c *Client) offered(r *http.Request, id []byte) (*Session, error) {
 	identity := &s.sealed.Identity
 	if !bytes.Equal(identity.ID[:], id) || time.Since(time.Unix(identity.Created, 0)) > offerLifetime {
 		return nil, ErrNoSession
+	}
+	if c.store == nil && c.shared != nil {
+		if err := c.standing(r.Context(), s, true); err != nil {
+			return nil, err
+		}
 	}
 	return c.newest(r.Context(), s, 0)
 }

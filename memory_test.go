@@ -173,7 +173,8 @@ func TestAFullMemoryStoreSaysWhatToDo(t *testing.T) {
 		t.Errorf("what was refused has tags: %q", keys)
 	}
 	m.note(3, time.Hour)
-	if _, err := m.Set(t.Context(), keyOf(4), nil, time.Now().Add(time.Hour), 0, nil); err == nil || !strings.Contains(err.Error(), "larger max") {
+	_, err = m.Set(t.Context(), keyOf(4), nil, time.Now().Add(time.Hour), 0, nil)
+	if err == nil || !strings.Contains(err.Error(), "larger max") {
 		t.Errorf("a note too many: %v", err)
 	}
 	// A stale version is no reason to complain of room.

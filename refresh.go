@@ -205,6 +205,7 @@ func (a *attempt) answered(e *idp.Error) ledger.Result[*granted] {
 		probe := *a
 		probe.want, probe.refused = a.want.loginsOwn(g.Access), false
 		own := probe.run()
+		a.unsaved = probe.unsaved
 		if a.events = probe.events; own.Dead || own.Changed {
 			own.Err = cmp.Or(own.Err, err)
 			return own
@@ -338,16 +339,7 @@ func (a *attempt) keepTrying(g *granted) {
 func (a *attempt) save(g *granted) error {
 	state := ledger.State[*granted]{Generation: a.state.Generation + 1, Tokens: g}
 	if a.store == nil {
-		if err := a.publish(a.ctx, a.session, state); err != nil {
-			return err
-		}
-		// A mark may have been made since the request looked, and then nobody would come for what was just saved.
-		revoked, _, err := a.revoked(a.ctx, a.session)
-		if err == nil && revoked {
-			_, _, _ = a.end(a.ctx, a.session.sealed.Identity.ID) // what goes wrong is logged
-			err = ErrNoSession
-		}
-		return err
+		return a.publish(a.ctx, a.session, state)
 	}
 	_, err := a.update(a.ctx, a.session, func(s *Session) (*Session, error) {
 		if s.sealed.Identity.Generation >= state.Generation {

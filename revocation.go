@@ -2,6 +2,7 @@ package oidcauth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -123,7 +124,7 @@ func (c *Client) noteEnd(ctx context.Context, handle, owner string) (rec record,
 		case err != nil && c.store != nil && owner == "":
 			return rec, c.store.Delete(ctx, key) // what is saved in between fails its condition, or has not been yet
 		case err != nil:
-			return record{}, err
+			return rec, err // it may have been noted all the same
 		case version == 0:
 			continue // what another process has saved just now ends, too
 		case c.store != nil:
@@ -182,8 +183,22 @@ func (c *Client) end(ctx context.Context, id ledger.ID) (ledger.State[*granted],
 }
 
 // publish notes the newest tokens of a session that is in a cookie. The error is errConflict if others have got newer
-// ones, ErrNoSession if it has ended.
+// ones, ErrNoSession if it has ended: a mark may have been made since the request looked, and nobody might come again for what
+// was just noted.
 func (c *Client) publish(ctx context.Context, s *Session, state ledger.State[*granted]) error {
+	err := c.setRecord(ctx, s, state)
+	if err != nil && !errors.Is(err, errConflict) {
+		return err
+	}
+	revoked, _, markErr := c.revoked(ctx, s)
+	if markErr == nil && revoked {
+		_, _, _ = c.end(ctx, s.sealed.Identity.ID) // what goes wrong is logged
+		return ErrNoSession
+	}
+	return cmp.Or(markErr, err) // who tries again looks again
+}
+
+func (c *Client) setRecord(ctx context.Context, s *Session, state ledger.State[*granted]) error {
 	sealed, g := s.sealed, state.Tokens
 	id := &sealed.Identity
 	id.Generation, id.TokenExpiry = state.Generation, g.Access[0].Expiry
@@ -233,7 +248,9 @@ func (c *Client) republish(ctx context.Context, s *Session) {
 	c.background(func() {
 		defer c.rolling.Delete(id)
 		err := c.publish(detached, s, state)
-		if err != nil && !errors.Is(err, errConflict) && !errors.Is(err, ErrNoSession) {
+		if errors.Is(err, ErrNoSession) {
+			c.revoke(detached, state.Tokens.Refresh)
+		} else if err != nil && !errors.Is(err, errConflict) {
 			c.log(detached, slog.LevelWarn, "refreshed session not saved yet", err)
 		}
 	})

@@ -413,7 +413,8 @@ func TestASessionThatIsExtendedNoMoreIsSealedAgain(t *testing.T) { // S21, S45
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		op, before, after := oidcauthtest.NewProvider(t), rand.Text()+rand.Text(), rand.Text()+rand.Text()
-		first, moved, last := newAppAt(t, op, secretsAre(before)), newAppAt(t, op, secretsAre(after, before)), newAppAt(t, op, secretsAre(after))
+		first, last := newAppAt(t, op, secretsAre(before)), newAppAt(t, op, secretsAre(after))
+		moved := newAppAt(t, op, secretsAre(after, before))
 		cookie := first.cookies(t, oidcauthtest.Alice)
 		time.Sleep(20 * time.Hour)
 		cookie = kept(ask(first.handler, "GET", "/", "Cookie", cookie).Header)

@@ -75,8 +75,9 @@ func TestADumpOfTheStoreSaysNothing(t *testing.T) {
 	}
 	maps.Copy(copied.items, p.shelf.everything())
 	ticket, err := base64.RawURLEncoding.DecodeString(valueOf(cookie))
-	if err != nil || len(ticket) != 40 || len(copied.all()) != 1 || len(copied.everything()) != 6 {
-		t.Fatalf("a ticket of %d octets, %d sessions among %d values, %v", len(ticket), len(copied.all()), len(copied.everything()), err)
+	sessions, values := len(copied.all()), len(copied.everything())
+	if err != nil || len(ticket) != 40 || sessions != 1 || values != 6 {
+		t.Fatalf("a ticket of %d octets, %d sessions among %d values, %v", len(ticket), sessions, values, err)
 	}
 	secrets := map[string]string{
 		"subject": s.Subject, "e-mail address": "alice@example.com", "name": "Alice Example", "sid": s.SID, "handle": s.Handle,

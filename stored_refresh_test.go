@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -64,8 +64,8 @@ func TestWithoutAClaimNothingIsSpent(t *testing.T) {
 					p.Error(w, r, err)
 				})
 				resp := p.get("/late", cookie)
-				if text := body(resp); resp.StatusCode != 503 || !strings.Contains(text, "store_unavailable") || len(resp.Cookies()) > 0 {
-					t.Errorf("%s, without %q: status %d, %s", outage, methods, resp.StatusCode, text)
+				if code, _ := jsonError(t, resp); resp.StatusCode != 503 || code != "store_unavailable" || len(resp.Cookies()) > 0 {
+					t.Errorf("%s, without %q: status %d %s", outage, methods, resp.StatusCode, code)
 				}
 				p.faults.Heal()
 				down.begin(p.faults, "Set")
@@ -113,6 +113,48 @@ func TestTokensThatCouldNotBeSavedAreSavedByTheNextRequest(t *testing.T) {
 			p.token("?force", cookie) // and this one is saved at once
 		}
 		p.want(6)
+		p.settle(t)
+	})
+}
+
+// mute is a store in which one key cannot be written for a while, like a shard that is down.
+type mute struct {
+	oidcauth.SessionStore
+	key  string
+	down atomic.Bool
+}
+
+func (m *mute) Set(
+	ctx context.Context, key string, data []byte, expires time.Time, old int64, tags []string,
+) (int64, error) {
+	if key == m.key && m.down.Load() {
+		return 0, errDown
+	}
+	return m.SessionStore.Set(ctx, key, data, expires, old, tags)
+}
+
+// S05: until then no other process begins with what is spent, but waits.
+func TestTokensThatCouldNotBeSavedKeepTheOthersWaiting(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := newProcess(t)
+		cookie := p.login()
+		key, _ := p.shelf.only(t)
+		store := &mute{SessionStore: p.shelf, key: key}
+		q := p.another(func(o *oidcauth.Options) { o.Store = store })
+		store.down.Store(true)
+		newest, _ := q.token("?force", cookie)
+		answer := make(chan string)
+		go func() { answer <- body(p.get("/token?force", cookie)) }()
+		time.Sleep(10 * time.Second)
+		p.want(1)
+		store.down.Store(false)
+		q.get("/account", cookie)
+		q.settle(t)
+		if got := <-answer; got != newest {
+			t.Error("another process does not get the newest token")
+		}
+		p.want(1)
 		p.settle(t)
 	})
 }

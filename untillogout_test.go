@@ -175,14 +175,17 @@ func TestUntilLogoutWithoutASession(t *testing.T) {
 	everyMode(t, func(t *testing.T, p, q *process) {
 		cookie, ended := p.login(), p.login()
 		q.logout(ended)
-		for name, of := range map[string]string{"no cookie": "", "junk": "__Host-session=junk", "a session that has ended": ended} {
+		for name, of := range map[string]string{
+			"no cookie": "", "junk": "__Host-session=junk", "a session that has ended": ended,
+		} {
 			if got := <-p.follow(of); !errors.Is(got.cause, oidcauth.ErrNoSession) {
 				t.Errorf("%s: %v", name, got.cause)
 			}
 		}
 		p.faults.Fail(errDown)
-		if got := <-p.follow(cookie); !errors.Is(got.cause, oidcauth.ErrUnavailable) || errors.Is(got.cause, oidcauth.ErrNoSession) {
-			t.Errorf("while the store is down: %v", got.cause)
+		cause := (<-p.follow(cookie)).cause
+		if !errors.Is(cause, oidcauth.ErrUnavailable) || errors.Is(cause, oidcauth.ErrNoSession) {
+			t.Errorf("while the store is down: %v", cause)
 		}
 	})
 }
@@ -239,7 +242,8 @@ func TestStreamsDoNotWaitForTheCache(t *testing.T) {
 	})
 }
 
-// An API that has not answered yet is not waited for when the session ends: its request is cancelled, and the page gets 401.
+// An API that has not answered yet is not waited for when the session ends: its request is cancelled, and the page gets
+// 401.
 func TestAProxiedRequestThatWaitsEndsWithItsSession(t *testing.T) {
 	everyMode(t, func(t *testing.T, p, q *process) {
 		cancelled := make(chan struct{})
@@ -260,8 +264,9 @@ func TestAProxiedRequestThatWaitsEndsWithItsSession(t *testing.T) {
 		began := time.Now()
 		resp := <-answer
 		<-cancelled
-		if took := time.Since(began); took > 5*time.Second || resp.StatusCode != http.StatusUnauthorized || len(sessionLines(resp.Header)) > 0 {
-			t.Errorf("status %d after %v, with %d session cookies", resp.StatusCode, took, len(sessionLines(resp.Header)))
+		took, lines := time.Since(began), sessionLines(resp.Header)
+		if took > 5*time.Second || resp.StatusCode != http.StatusUnauthorized || len(lines) > 0 {
+			t.Errorf("status %d after %v, with %d session cookies", resp.StatusCode, took, len(lines))
 		}
 	})
 }
@@ -278,7 +283,8 @@ func (p *process) wired(t *testing.T, api http.Handler, target *string) *wiredBF
 	plain := &http.Transport{DisableCompression: true}
 	t.Cleanup(plain.CloseIdleConnections)
 	return &wiredBFF{
-		bff: &bff{app: p.app, proxy: proxy, cookie: p.login()}, front: listen(t, p.handler), client: &http.Client{Transport: plain},
+		bff:   &bff{app: p.app, proxy: proxy, cookie: p.login()},
+		front: listen(t, p.handler), client: &http.Client{Transport: plain},
 	}
 }
 

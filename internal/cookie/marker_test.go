@@ -96,7 +96,8 @@ func TestAMarkerKnowsTheLastThree(t *testing.T) {
 		}
 	}
 	resp := http.Header{}
-	planted := cookies("__Host-session.ended="+strings.Repeat("A", 48), "__Host-session.ended="+strings.Repeat(`"`, 16), has.Get("Cookie"))
+	const name = "__Host-session.ended="
+	planted := cookies(name+strings.Repeat("A", 48), name+strings.Repeat(`"`, 16), has.Get("Cookie"))
 	m.Set(resp, planted, id(9), 60)
 	line := resp.Get("Set-Cookie")
 	if pair, _, _ := strings.Cut(line, ";"); !m.Has(cookies(pair), id(9)) || len(pair) > 80 || strings.Contains(pair, `"`) {
@@ -108,7 +109,9 @@ func TestAMarkerKnowsTheLastThree(t *testing.T) {
 func TestMarkersHaveTheSessionsAttributes(t *testing.T) {
 	t.Parallel()
 	set := vaultSet(func(o *cookie.SetOptions) {
-		o.Session.Name, o.Session.Domain, o.Session.SameSite, o.Session.Partitioned = "app", "example.com", http.SameSiteStrictMode, true
+		o.Session = cookie.Attributes{
+			Name: "app", Domain: "example.com", Secure: true, SameSite: http.SameSiteStrictMode, Partitioned: true,
+		}
 	})
 	resp := http.Header{}
 	set.Ended.Set(resp, http.Header{}, [32]byte{1}, 60)
@@ -117,7 +120,9 @@ func TestMarkersHaveTheSessionsAttributes(t *testing.T) {
 	if len(lines) != 1 {
 		t.Fatalf("%d lines", len(lines))
 	}
-	for _, part := range []string{"app.ended=", "; Domain=example.com", "; SameSite=Strict", "; Partitioned", "; Secure", "; HttpOnly"} {
+	for _, part := range []string{
+		"app.ended=", "; Domain=example.com", "; SameSite=Strict", "; Partitioned", "; Secure", "; HttpOnly",
+	} {
 		if !strings.Contains(lines[0], part) {
 			t.Errorf("%q is not in it", part)
 		}

@@ -150,7 +150,8 @@ func TestAVaultOfSeveralSecrets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for who, v := range map[string]cookie.Vault{"both": both, "both, turned": turned, "it alone": vaultSet(secretsAre(secret)).Vault} {
+		alone := vaultSet(secretsAre(secret)).Vault
+		for who, v := range map[string]cookie.Vault{"both": both, "both, turned": turned, "it alone": alone} {
 			if got, ok := v.Open("name", data); !ok || string(got) != "noted" {
 				t.Errorf("sealed with secret %d, it does not open with %s", i, who)
 			}

@@ -54,7 +54,8 @@ func TestWhatAnotherProcessHasGotIsAdopted(t *testing.T) {
 	t.Parallel()
 	l := &book{}
 	theirs := func(generation uint64) state {
-		return state{Generation: generation, Tokens: tokens{int(generation), map[string]string{"own": fmt.Sprint("own-", generation)}}}
+		access := map[string]string{"own": fmt.Sprint("own-", generation)}
+		return state{Generation: generation, Tokens: tokens{int(generation), access}}
 	}
 	newest := func(want uint64) {
 		t.Helper()

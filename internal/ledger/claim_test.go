@@ -159,7 +159,8 @@ func noNap() {}
 func TestTwoHoldersNeverSendAtOnce(t *testing.T) {
 	t.Parallel()
 	naps := []time.Duration{
-		time.Second, 4 * time.Second, 6 * time.Second, 25 * time.Second, 35 * time.Second, 39 * time.Second, 50 * time.Second, 2 * time.Minute,
+		time.Second, 4 * time.Second, 6 * time.Second, 25 * time.Second, 35 * time.Second, 39 * time.Second,
+		50 * time.Second, 2 * time.Minute,
 	}
 	twice := 0
 	for seed := range uint64(400) {
@@ -354,8 +355,8 @@ func TestWhatAClaimSaysAfterwards(t *testing.T) {
 	}
 }
 
-// S05: what was saved is looked for when the claim is made, and before each wait, so that nobody waits for a claim to be given
-// back whose result is there, nor spends once more.
+// S05: what was saved is looked for when the claim is made, and before each wait, so that nobody waits for a claim to be
+// given back whose result is there, nor spends once more.
 func TestWhoFindsTheResultSpendsNothing(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -372,8 +373,9 @@ func TestWhoFindsTheResultSpendsNothing(t *testing.T) {
 		synctest.Wait()
 		began := time.Now()
 		never := func(*ledger.Claim) ledger.Outcome { t.Error("it is spent once more"); return ledger.Done }
-		if err := ledger.Alone(t.Context(), store, "key", 1, g.look, never); err != nil || time.Since(began) > 1500*time.Millisecond {
-			t.Errorf("after %v: %v", time.Since(began), err)
+		err := ledger.Alone(t.Context(), store, "key", 1, g.look, never)
+		if took := time.Since(began); err != nil || took > 1500*time.Millisecond {
+			t.Errorf("after %v: %v", took, err)
 		}
 		close(hold)
 		if err := <-first; err != nil {
@@ -388,7 +390,8 @@ func TestWhoFindsTheResultSpendsNothing(t *testing.T) {
 		broken := errors.New("cannot look")
 		look := func(context.Context) (bool, error) { return false, broken }
 		time.Sleep(time.Minute)
-		if err := ledger.Alone(t.Context(), store, "key", 1, look, never); !errors.Is(err, broken) || !strings.HasSuffix(store.words(), "c f") {
+		err = ledger.Alone(t.Context(), store, "key", 1, look, never)
+		if !errors.Is(err, broken) || !strings.HasSuffix(store.words(), "c f") {
 			t.Errorf("%v; the store has seen %q", err, store.words())
 		}
 	})

@@ -140,7 +140,7 @@ func TestMarksJoin(t *testing.T) {
 				t.Errorf("%d and %d are changed", i, j)
 			}
 			endsAll(t, ab, a, b)
-			for k, c := range some() {
+			for k, c := range some()[:j+1] { // in one order of many, which do not matter
 				left, right := ab.Join(c), a.Join(b.Join(c))
 				endsAll(t, left, a, b, c)
 				endsAll(t, right, a, b, c)

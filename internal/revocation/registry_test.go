@@ -44,7 +44,9 @@ func (s *shelf) Get(ctx context.Context, key string) ([]byte, int64, bool, error
 	return it.data, it.version, true, nil
 }
 
-func (s *shelf) Set(ctx context.Context, key string, data []byte, expires time.Time, old int64, tags []string) (int64, error) {
+func (s *shelf) Set(
+	ctx context.Context, key string, data []byte, expires time.Time, old int64, tags []string,
+) (int64, error) {
 	if err := s.call(ctx, "Set", key, &s.sets); err != nil {
 		return 0, err
 	}
