@@ -199,8 +199,9 @@ func (c *Client) Sessions(ctx context.Context, issuer, subject string) ([]*Sessi
 	return sessions, err
 }
 
-// RevokeSession ends the session of a user that has the [Session.Handle], and revokes its refresh token if it is at hand. One that
-// is not there, or is another user's, is no error. It needs a Store or RevocationStore: without, the error is
+// RevokeSession ends the session of a user that has the [Session.Handle], and revokes its refresh token if it is at hand. One
+// that is not there, or is another user's, is no error; a RevocationStore notes it all the same, so take handles from your
+// own pages. It needs a Store or RevocationStore: without, the error is
 // [errors.ErrUnsupported]. It is [ErrUnavailable] if that cannot be reached.
 func (c *Client) RevokeSession(ctx context.Context, issuer, subject, handle string) error {
 	if c.shared == nil {
@@ -221,9 +222,10 @@ func (c *Client) RevokeSession(ctx context.Context, issuer, subject, handle stri
 	return storeError(err)
 }
 
-// RevokeSessions ends all sessions of a user that there are now ("log out everywhere"), and those whose login is about to end, once
-// it is known to be the user's. It needs a RevocationStore, or a Store that is a [SessionIndex]: without, the error is [errors.ErrUnsupported].
-// It is [ErrUnavailable] if that cannot be reached; some may have ended then, and it should be tried again.
+// RevokeSessions ends all sessions of a user that there are now ("log out everywhere"), and those whose login is about to end,
+// once it is known to be the user's; called by BeforeSave it ends the very login that is being saved. It needs a
+// RevocationStore, or a Store that is a [SessionIndex]: without, the error is [errors.ErrUnsupported]. It is [ErrUnavailable]
+// if that cannot be reached; some may have ended then, and it should be tried again.
 func (c *Client) RevokeSessions(ctx context.Context, issuer, subject string) error {
 	if c.marks == nil {
 		return c.unsupported("RevokeSessions", c.opts.cannotRevoke().Error())
