@@ -52,7 +52,8 @@ type record struct {
 	state   ledger.State[*granted]
 }
 
-var errRecord = fmt.Errorf("%w: what is noted about a session cannot be read; is a secret missing from Secrets?", storage.ErrUnavailable)
+var errRecord = fmt.Errorf(
+	"%w: what is noted about a session cannot be read; is a secret missing from Secrets?", storage.ErrUnavailable)
 
 // record reads what is noted about the session with a handle.
 func (c *Client) record(ctx context.Context, handle string) (rec record, err error) {

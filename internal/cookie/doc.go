@@ -43,8 +43,8 @@
 //
 //	version[1] mark[8] time payload
 //
-// A session that is offered to a user who is signed in as another has a cookie like the session's, under keys and names of its own.
-// The cookie with ".ended" after the session's name holds digests of the ids of the sessions that were ended last.
+// A session that is offered to a user who is signed in as another has a cookie like the session's, under keys and names of
+// its own. The cookie with ".ended" after the session's name holds digests of the ids of the sessions that were ended last.
 //
 // # A session in a store
 //
