@@ -1,7 +1,6 @@
 package oidcauth_test
 
 import (
-	"context"
 	"net/http"
 	"testing"
 	"testing/synctest"
@@ -123,43 +122,6 @@ func TestAnEndedOfferTakesNothingAway(t *testing.T) {
 			everyMode(t, func(t *testing.T, p, q *process) {
 				for _, b := range offerEnds(t, way, p, q) {
 					standing(t, cookieOf(b), "alice", p, q)
-				}
-			})
-		})
-	}
-}
-
-// S24, lesson 3: a browser that hangs up and asks again is signed in, whichever processes it reaches, and however often.
-func TestReloadsAtOneOtherProcess(t *testing.T) {
-	for name, visits := range map[string][]int{ // 0 is the process that redeems the code
-		"elsewhere, and again":    {0, 1, 1},
-		"elsewhere, and twice":    {0, 1, 1, 1},
-		"by turns, and elsewhere": {0, 1, 0, 1},
-	} {
-		t.Run(name, func(t *testing.T) {
-			everyModeOf(t, 3, func(t *testing.T, all []*process) {
-				p := all[0]
-				back := p.comesBack(t)
-				release := p.op.HoldAnswer("token")
-				var answers []chan *http.Response
-				hangUp := func() {}
-				for _, at := range visits {
-					hangUp()
-					synctest.Wait()
-					var ctx context.Context
-					ctx, hangUp = context.WithCancel(t.Context())
-					answers = append(answers, back.begin(ctx, all[at]))
-				}
-				time.Sleep(time.Second)
-				release()
-				checkSignedIn(t, "the last reload", <-answers[len(answers)-1], all...)
-				hangUp()
-				for _, answer := range answers[:len(answers)-1] {
-					<-answer
-				}
-				p.asked(t, "token", 1)
-				if n := p.op.ActiveRefreshTokens("alice"); n != 1 {
-					t.Errorf("%d refresh tokens work", n)
 				}
 			})
 		})

@@ -180,14 +180,7 @@ func (c *Client) joined(ctx context.Context, id ledger.ID, entry []byte) (*Sessi
 	if !c.cookies.Records.OpenEntry(c.cookies.Records.Key(cookie.Handle(id)), entry, &sealed) {
 		return nil, ErrNoSession
 	}
-	tokens, err := c.cookies.Records.Tokens(&sealed)
-	if err == nil {
-		sealed, err = c.seal(sealed, tokens, false) // for the session's own cookie
-	}
-	if err != nil {
-		return nil, err
-	}
-	return c.newSession(sealed), nil
+	return c.takeOver(sealed, c.cookies.Records)
 }
 
 // completeLogin answers the callback with the new session. Where another site may have begun the login, that must not

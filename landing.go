@@ -136,9 +136,14 @@ func (c *Client) openOffer(r *http.Request) (*Session, error) {
 	if !c.cookies.Offered.Load(r.Header, &sealed) {
 		return nil, ErrNoSession
 	}
-	tokens, err := c.cookies.Offered.Tokens(&sealed)
+	return c.takeOver(sealed, c.cookies.Offered)
+}
+
+// takeOver seals for the session's own cookie what was sealed for another place.
+func (c *Client) takeOver(sealed cookie.Session, from *cookie.Sessions) (*Session, error) {
+	tokens, err := from.Tokens(&sealed)
 	if err == nil {
-		sealed, err = c.seal(sealed, tokens, false) // for the session's own cookie
+		sealed, err = c.seal(sealed, tokens, false)
 	}
 	if err != nil {
 		return nil, err

@@ -38,9 +38,10 @@ type TokenOptions struct {
 // requests of a session, however many wait and whichever give up; in all processes with a Store or RevocationStore, in this
 // one without. The token has no refresh token in it.
 //
-// The refreshed session is kept in the cookie: below [Client.Wrap] or a guard it is set when the header is written, and
-// once the header is out nothing is refreshed any more ([ErrHeaderWritten]), although a token that is still valid is
-// returned. Elsewhere it is set in w at once, so the call must come before the body.
+// A Store or RevocationStore keeps the refreshed session. With neither it is kept in the cookie alone: below [Client.Wrap] or
+// a guard that is set when the header is written, and once the header is out nothing is refreshed any more
+// ([ErrHeaderWritten]), although a token that is still valid is returned. Elsewhere it is set in w at once, so the call must
+// come before the body.
 //
 // The errors are [ErrNoSession]; [ErrLoginRequired] if only a new login brings a token; [ErrMFARequired];
 // [ErrUnavailable] if the provider cannot be reached and no valid token is at hand; a [*ProviderError] for what else the

@@ -105,6 +105,23 @@ func (p *Provider) checkTimes(c object, t *IDToken) error {
 	case !now.Before(exp.Add(leeway)):
 		return refuse("expired", "it expired %s ago, and %s are allowed: %s", since(now, exp), leeway, checkClock)
 	}
+	if err := p.checkNotBefore(c); err != nil {
+		return err
+	}
+	t.IssuedAt, err = p.issuedAt(c)
+	switch {
+	case err != nil:
+		return err
+	case maxAge > 0 && now.Sub(t.IssuedAt) > maxAge:
+		return refuse("issued_at", "iat is %s old, and %s are allowed: %s, or raise MaxIDTokenAge",
+			since(now, t.IssuedAt), maxAge, checkClock)
+	}
+	return nil
+}
+
+// checkNotBefore refuses a token that is not valid yet, if it says so.
+func (p *Provider) checkNotBefore(c object) error {
+	now, leeway := time.Now(), p.cfg.ClockSkew
 	nbf, err := c.date("nbf")
 	switch {
 	case err != nil:
@@ -112,20 +129,22 @@ func (p *Provider) checkTimes(c object, t *IDToken) error {
 	case nbf.After(now.Add(leeway)):
 		return refuse("not_before", "nbf is %s ahead, and %s are allowed: %s", since(nbf, now), leeway, checkClock)
 	}
-	t.IssuedAt, err = c.date("iat")
+	return nil
+}
+
+// issuedAt returns when a token was issued, which is not in the future.
+func (p *Provider) issuedAt(c object) (time.Time, error) {
+	now, leeway := time.Now(), p.cfg.ClockSkew
+	iat, err := c.date("iat")
 	switch {
 	case err != nil:
-		return refuse("issued_at", "%v", err)
-	case t.IssuedAt.IsZero():
-		return refuse("issued_at", "iat is missing")
-	case t.IssuedAt.After(now.Add(leeway)):
-		return refuse("issued_at", "iat is %s ahead, and %s are allowed: %s",
-			since(t.IssuedAt, now), leeway, checkClock)
-	case maxAge > 0 && now.Sub(t.IssuedAt) > maxAge:
-		return refuse("issued_at", "iat is %s old, and %s are allowed: %s, or raise MaxIDTokenAge",
-			since(now, t.IssuedAt), maxAge, checkClock)
+		return iat, refuse("issued_at", "%v", err)
+	case iat.IsZero():
+		return iat, refuse("issued_at", "iat is missing")
+	case iat.After(now.Add(leeway)):
+		return iat, refuse("issued_at", "iat is %s ahead, and %s are allowed: %s", since(iat, now), leeway, checkClock)
 	}
-	return nil
+	return iat, nil
 }
 
 // since returns the time from b to a for a message.

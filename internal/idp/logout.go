@@ -179,22 +179,11 @@ func (p *Provider) checkLogoutClaims(c object, h header, e ExpectLogout) (*Logou
 // checkLogoutTimes checks iat, nbf and exp, or the age of a token without exp if one is given.
 func (p *Provider) checkLogoutTimes(c object, maxAge time.Duration, t *LogoutToken) (err error) {
 	now, leeway := time.Now(), p.cfg.ClockSkew
-	t.IssuedAt, err = c.date("iat")
-	switch {
-	case err != nil:
-		return refuse("issued_at", "%v", err)
-	case t.IssuedAt.IsZero():
-		return refuse("issued_at", "iat is missing")
-	case t.IssuedAt.After(now.Add(leeway)):
-		return refuse("issued_at", "iat is %s ahead, and %s are allowed: %s",
-			since(t.IssuedAt, now), leeway, checkClock)
+	if t.IssuedAt, err = p.issuedAt(c); err != nil {
+		return err
 	}
-	nbf, err := c.date("nbf")
-	switch {
-	case err != nil:
-		return refuse("not_before", "%v", err)
-	case nbf.After(now.Add(leeway)):
-		return refuse("not_before", "nbf is %s ahead, and %s are allowed: %s", since(nbf, now), leeway, checkClock)
+	if err := p.checkNotBefore(c); err != nil {
+		return err
 	}
 	exp, err := c.date("exp")
 	switch {
