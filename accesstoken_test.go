@@ -240,7 +240,7 @@ func TestTheAccessTokensJSON(t *testing.T) {
 				if slices.Contains(tt.members, "expires_at") && (got.ExpiresAt != issued.Unix()+3600 || got.ExpiresIn != 3000) {
 					t.Errorf("expires_at %d, expires_in %d after ten minutes of an hour", got.ExpiresAt-issued.Unix(), got.ExpiresIn)
 				}
-				if strings.Contains(r.Body, "rt-") || len(a.op.Requests()) != before || len(r.Cookies()) > 0 {
+				if strings.Contains(r.Body, `"rt-`) || len(a.op.Requests()) != before || len(r.Cookies()) > 0 {
 					t.Errorf("a refresh token in the answer, or a question to the provider, or a cookie %v", r.Cookies())
 				}
 				for name, want := range map[string]string{
